@@ -1,0 +1,168 @@
+# What a developer, the git hooks and CI run, by the same names. `make` alone lists the targets.
+# Needed: Python 3.10 or later with venv, and a Rust toolchain with rustfmt and clippy. The rest is
+# installed into .venv. Written for GNU make 3.81 (macOS) and later.
+
+.DEFAULT_GOAL := help
+# cargo uses every core by itself.
+.NOTPARALLEL:
+SHELL := bash
+# Tests import the installed package and nothing else.
+unexport PYTHONPATH
+
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+BIN := $(VENV)/Scripts
+EXE := .exe
+else
+PYTHON ?= python3
+BIN := $(VENV)/bin
+EXE :=
+endif
+PY := $(BIN)/python$(EXE)
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+BITNET := $(BIN)/bitnet$(EXE)
+
+CARGO ?= cargo
+# Make it empty to let cargo write Cargo.lock while dependencies change.
+CARGO_FLAGS ?= --locked
+PROPTEST_CASES ?= 20000
+BENCH_ARGS ?=
+
+# PyO3 reads these two when its build script runs. The interpreter is ours, and libpython is never
+# linked: only an interpreter loads the bridge, and a plain Python has no libpython to link with.
+export PYO3_PYTHON := $(abspath $(PY))
+export PYO3_BUILD_EXTENSION_MODULE := 1
+
+# All that goes into the wheel. Directories are listed too: their time changes when a file goes.
+WHEEL_SOURCES := $(wildcard Cargo.toml Cargo.lock pyproject.toml README.md LICENSE-*) \
+	$(shell find crates python \( -name __pycache__ -o -name target \) -prune -o -print)
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- Using it -------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(VENV)/.wheel-release ## Build and install the wheel, then generate text with the embedded model
+	$(BITNET) run -p "My fellow citizens, today we"
+
+.PHONY: wheel
+wheel: $(VENV)/.wheel-release ## Build the release wheel into dist/ and install it into .venv
+
+.PHONY: sdist
+sdist: $(VENV)/.tools-build ## Build the source distribution into dist/
+	$(PY) -m maturin sdist --out dist
+
+# --- Checking it ----------------------------------------------------------------------------------
+# The tests install a wheel of cargo's dev profile: it is optimised, it shares its dependencies with
+# `cargo test`, and it keeps overflow checks and debug assertions. wheels.yml tests the release wheels.
+
+.PHONY: test
+test: lint test-rust test-scalar test-python ## Everything CI runs: lint, Rust tests (best ISA and scalar), Python tests
+
+.PHONY: test-rust
+test-rust: $(VENV)/.base ## Rust tests on the best instruction set of this CPU
+	$(CARGO) test --workspace $(CARGO_FLAGS)
+
+.PHONY: test-scalar
+test-scalar: $(VENV)/.base ## Rust tests on the scalar reference kernels
+	BITNET_ISA=scalar $(CARGO) test --workspace --tests $(CARGO_FLAGS)
+
+.PHONY: test-python
+test-python: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Python tests against the installed wheel
+	$(BITNET) doctor
+	$(PY) -m pytest
+
+.PHONY: nightly
+nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more property cases, pytest's nightly marker
+	BITNET_NIGHTLY=1 PROPTEST_CASES=$(PROPTEST_CASES) \
+		$(CARGO) test --workspace --tests $(CARGO_FLAGS) -- --include-ignored
+	BITNET_NIGHTLY=1 $(PY) -m pytest -m "nightly or not nightly" --timeout=3600
+
+.PHONY: bench
+bench: ## Kernel benchmarks; BENCH_ARGS go to criterion, after --
+	$(CARGO) bench -p bitnet-benchmarks $(CARGO_FLAGS) $(BENCH_ARGS)
+
+.PHONY: lint
+lint: lint-quick lint-stubs ## All linters
+
+.PHONY: lint-quick
+lint-quick: lint-ci lint-python lint-rust ## The linters that need no built wheel (the pre-commit hook)
+
+.PHONY: lint-rust
+lint-rust: $(VENV)/.base ## rustfmt, clippy and rustdoc; warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(CARGO_FLAGS)
+
+.PHONY: lint-python
+lint-python: $(VENV)/.tools-dev ## ruff and mypy
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+.PHONY: lint-stubs
+lint-stubs: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## The type stub against the installed extension module
+	$(PY) -m mypy.stubtest bitnet_rust
+
+.PHONY: lint-ci
+lint-ci: $(VENV)/.tools-dev ## Workflows (actionlint, zizmor) and shell scripts (shellcheck)
+	$(BIN)/actionlint$(EXE) -shellcheck $(BIN)/shellcheck$(EXE)
+	$(BIN)/zizmor$(EXE) --offline --quiet .github
+	$(BIN)/shellcheck$(EXE) .ci/run .githooks/pre-commit
+
+.PHONY: deny
+deny: ## Licences, advisories and sources of the dependencies (needs cargo-deny)
+	$(CARGO) deny check
+
+# --- Tending it -----------------------------------------------------------------------------------
+
+.PHONY: fmt
+fmt: $(VENV)/.tools-dev ## Format Rust and Python, and apply ruff's safe fixes
+	$(CARGO) fmt --all
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+.PHONY: hooks
+hooks: ## Run the linters before every commit
+	git config core.hooksPath .githooks
+
+.PHONY: clean
+clean: ## Remove .venv, wheels and caches (`cargo clean` removes target/)
+	rm -rf $(VENV) dist target/wheel-dev .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# --- The virtual environment ----------------------------------------------------------------------
+
+$(VENV)/.base:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, not " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1,<27"
+	@touch $@
+
+$(VENV)/.tools-build: $(VENV)/.base pyproject.toml
+	$(PIP) install --group build
+	@touch $@
+
+$(VENV)/.tools-dev: $(VENV)/.base pyproject.toml
+	$(PIP) install --group dev
+	@touch $@
+
+# One wheel is installed at a time: installing one makes the other's stamp void. A rebuilt wheel has
+# the same version, so it is forced in; the second install adds what its metadata asks for.
+install_wheel = rm -f $(VENV)/.wheel-* \
+	&& $(PIP) install --force-reinstall --no-deps $(1)/*.whl \
+	&& $(PIP) install $(1)/*.whl
+
+$(VENV)/.wheel-dev: $(VENV)/.tools-build $(WHEEL_SOURCES)
+	rm -rf target/wheel-dev
+	$(PY) -m maturin build --profile dev --compatibility off --interpreter $(PY) --out target/wheel-dev
+	$(call install_wheel,target/wheel-dev)
+	@touch $@
+
+$(VENV)/.wheel-release: $(VENV)/.tools-build $(WHEEL_SOURCES)
+	rm -f dist/*.whl
+	$(PY) -m maturin build --release --interpreter $(PY) --out dist
+	$(call install_wheel,dist)
+	@touch $@

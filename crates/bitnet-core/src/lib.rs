@@ -1,0 +1,29 @@
+//! What every other crate of bitnet-rust stands on: data types, shapes, shared buffers and tensors, devices,
+//! the instruction sets of the CPU, the thread pool, and the floating-point kernels.
+#[cfg(target_endian = "big")]
+compile_error!("checkpoints are little-endian and are read in place; big-endian machines are not supported");
+
+pub mod bandwidth;
+pub mod buffer;
+pub mod device;
+pub mod disjoint;
+pub mod dtype;
+pub mod error;
+pub mod float;
+pub mod float_matrix;
+pub mod isa;
+pub mod shape;
+pub mod tensor;
+pub mod thread_pool;
+
+pub use buffer::Buffer;
+pub use device::Device;
+pub use disjoint::DisjointSlice;
+pub use dtype::DType;
+pub use error::{Error, Result};
+pub use float::FloatKernels;
+pub use float_matrix::FloatMatrix;
+pub use isa::Isa;
+pub use shape::Shape;
+pub use tensor::Tensor;
+pub use thread_pool::ThreadPool;

@@ -1,0 +1,51 @@
+//! The buffers of one step, allocated when a sequence starts and reused for every token.
+
+use bitnet_quant::QuantizedActivations;
+
+use crate::config::ModelConfig;
+
+/// Activations of up to a chunk of tokens, each buffer `[tokens, width]`.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    /// The residual stream.
+    pub(super) hidden: Vec<f32>,
+    /// A normalised input.
+    pub(super) normed: Vec<f32>,
+    /// Output of a norm inside a linear.
+    pub(super) linear_normed: Vec<f32>,
+    /// Queries, and then the output of the attention.
+    pub(super) q: Vec<f32>,
+    pub(super) k: Vec<f32>,
+    pub(super) v: Vec<f32>,
+    pub(super) attended: Vec<f32>,
+    pub(super) gate: Vec<f32>,
+    pub(super) up: Vec<f32>,
+    /// What a half of a block adds to the residual stream.
+    pub(super) added: Vec<f32>,
+    pub(super) quantized: QuantizedActivations,
+    /// Grown when more than the last token's logits are asked for.
+    pub(super) logits: Vec<f32>,
+}
+
+impl Scratch {
+    pub(super) fn new(config: &ModelConfig, tokens: usize) -> Self {
+        let q_width = config.heads * config.head_dim;
+        let kv_width = config.kv_heads * config.head_dim;
+        let widest = config.hidden_size.max(q_width).max(config.intermediate_size);
+        let buffer = |width: usize| vec![0.0; tokens * width];
+        Self {
+            hidden: buffer(config.hidden_size),
+            normed: buffer(widest),
+            linear_normed: if config.quantization.input_norm_eps.is_some() { buffer(widest) } else { Vec::new() },
+            q: buffer(q_width),
+            k: buffer(kv_width),
+            v: buffer(kv_width),
+            attended: buffer(q_width),
+            gate: buffer(config.intermediate_size),
+            up: buffer(config.intermediate_size),
+            added: buffer(config.hidden_size),
+            quantized: QuantizedActivations::with_capacity(tokens, tokens * widest),
+            logits: vec![0.0; config.vocab_size],
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The forward pass against hidden states of transformers, and against itself.
+
+use std::path::Path;
+
+use bitnet_core::{DType, Tensor};
+
+use super::*;
+use crate::Checkpoint;
+
+fn sequence(threads: usize, isa: Isa, capacity: usize) -> CpuSequence {
+    let pool = Arc::new(ThreadPool::new(threads).unwrap());
+    let model = Arc::new(Model::load(&Checkpoint::embedded().unwrap(), &pool).unwrap());
+    let backend = CpuBackend::new(model, pool, isa).unwrap();
+    CpuSequence::new(backend.model, backend.compute, capacity)
+}
+
+fn golden(name: &str) -> Vec<f32> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/golden/bitnet-tiny.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let view = tensors.tensor(name).unwrap();
+    let data = bitnet_core::Buffer::from_owner(view.data().to_vec());
+    Tensor::new(DType::F32, view.shape(), data).unwrap().to_f32().unwrap()
+}
+
+fn mean_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len() as f32
+}
+
+const IDS: [u32; 7] = [2043, 555, 695, 473, 902, 289, 433];
+
+#[test]
+fn hidden_states_and_logits_equal_the_golden_ones() {
+    let mut sequence = sequence(2, Isa::selected().unwrap(), 16);
+    let mut layers = 0;
+    sequence
+        .forward(&IDS, &mut |layer, hidden| {
+            layers += 1;
+            let difference = mean_difference(hidden, &golden(&format!("hidden.{layer}")));
+            assert!(difference < 2e-4, "in front of layer {layer}: {difference}");
+        })
+        .unwrap();
+    assert_eq!(layers, 4);
+    let logits = sequence.head(IDS.len(), IDS.len()).unwrap();
+    let difference = mean_difference(logits, &golden("logits.0"));
+    assert!(difference < 2e-3, "{difference}");
+}
+
+#[test]
+fn prefill_at_once_equals_single_steps_bit_for_bit() {
+    let mut together = sequence(1, Isa::Scalar, 16);
+    let expected = together.feed(&IDS, IDS.len()).unwrap().to_vec();
+    let mut one_by_one = sequence(1, Isa::Scalar, 16);
+    for (id, expected) in IDS.iter().zip(expected.chunks_exact(2048)) {
+        assert_eq!(one_by_one.feed(&[*id], 1).unwrap(), expected);
+    }
+}
+
+#[test]
+fn every_isa_and_thread_count_gives_the_same_bits() {
+    let expected = sequence(1, Isa::Scalar, 16).feed(&IDS, IDS.len()).unwrap().to_vec();
+    for isa in Isa::available() {
+        for threads in 1..4 {
+            assert_eq!(sequence(threads, isa, 16).feed(&IDS, IDS.len()).unwrap(), expected, "{isa} {threads}");
+        }
+    }
+}
+
+#[test]
+fn beyond_the_capacity_is_an_error_and_changes_nothing() {
+    let mut sequence = sequence(1, Isa::Scalar, 8);
+    sequence.feed(&IDS, 0).unwrap();
+    assert!(matches!(sequence.feed(&[1, 2], 1), Err(Error::ContextLength { .. })));
+    assert!(matches!(sequence.feed(&[2048], 1), Err(Error::TokenOutOfRange { id: 2048, .. })));
+    assert_eq!(sequence.len(), 7);
+    sequence.feed(&[1], 1).unwrap();
+}

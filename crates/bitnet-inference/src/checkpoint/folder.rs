@@ -1,0 +1,99 @@
+//! The files of a checkpoint: on disk, or compiled into the library.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use bitnet_core::Buffer;
+use memmap2::Mmap;
+
+use crate::{Error, Result};
+
+macro_rules! embedded_files {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_bytes!(concat!("../../models/bitnet-tiny/", $name)))),*]
+    };
+}
+
+const EMBEDDED: &[(&str, &[u8])] = embedded_files![
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+/// Where the files are.
+#[derive(Debug)]
+pub(super) enum Folder {
+    /// A folder of the file system; files are memory-mapped.
+    Disk(PathBuf),
+    /// Files that are part of the program.
+    Embedded(&'static [(&'static str, &'static [u8])]),
+}
+
+impl Folder {
+    /// The embedded model.
+    pub(super) fn embedded() -> Self {
+        Self::Embedded(EMBEDDED)
+    }
+
+    /// Name of the folder, for messages.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Disk(path) => path,
+            Self::Embedded(_) => Path::new("bitnet-tiny (embedded)"),
+        }
+    }
+
+    /// Name of a file, for messages.
+    pub(super) fn file_path(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Names of all files, sorted.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        let mut names: Vec<String> = match self {
+            Self::Embedded(files) => files.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            Self::Disk(path) => std::fs::read_dir(path)
+                .and_then(|entries| {
+                    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+                })
+                .map_err(|source| Error::io(path, source))?,
+        };
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The bytes of a file, or `None` when there is no such file.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Buffer>> {
+        match self {
+            Self::Embedded(files) => {
+                let file = files.iter().find(|(file, _)| *file == name);
+                Ok(file.map(|(_, bytes)| Buffer::from_owner(*bytes)))
+            }
+            Self::Disk(path) => map(&path.join(name)),
+        }
+    }
+}
+
+fn map(path: &Path) -> Result<Option<Buffer>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::io(path, source)),
+    };
+    let metadata = file.metadata().map_err(|source| Error::io(path, source))?;
+    if !metadata.is_file() {
+        return Err(Error::checkpoint(path, "is not a regular file"));
+    }
+    if metadata.len() == 0 {
+        return Ok(Some(Buffer::from(Vec::<u8>::new())));
+    }
+    #[expect(unsafe_code, reason = "memory-mapping a file")]
+    // SAFETY: the mapping is read-only and private. A file that another process truncates while it is mapped faults,
+    // as it does for every program that maps its input; a file that is rewritten in place gives other bytes, all of
+    // which are valid for the plain-data types read from it.
+    let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::io(path, source))?;
+    Ok(Some(Buffer::from_owner(map)))
+}

@@ -1,0 +1,82 @@
+//! Checkpoints: named tensors and the files that describe them, from a folder or from memory.
+//!
+//! Everything here treats its input as hostile: sizes, offsets, shapes and names are checked before they are used.
+
+mod folder;
+mod safetensors;
+mod shards;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bitnet_core::{Buffer, Tensor};
+use serde::de::DeserializeOwned;
+
+use self::folder::Folder;
+use crate::{Error, Result};
+
+/// Named tensors, memory-mapped, with the JSON files beside them.
+#[derive(Debug)]
+pub struct Checkpoint {
+    folder: Folder,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Checkpoint {
+    /// Opens a Hugging Face folder: `config.json` and one or several safetensors files.
+    ///
+    /// Errors: [`Error::ModelNotFound`] when there is no such folder, [`Error::Checkpoint`] for damaged files.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(Error::ModelNotFound { path: path.to_owned() });
+        }
+        if path.is_file() {
+            let parent = path.parent().unwrap_or(Path::new(".")).display().to_string();
+            return Err(Error::checkpoint(path, format!("is a file; give the folder that holds it ({parent})")));
+        }
+        Self::read(Folder::Disk(path.to_owned()))
+    }
+
+    /// The small trained model that is part of this library: bitnet-tiny, 3.7 million parameters.
+    pub fn embedded() -> Result<Self> {
+        Self::read(Folder::embedded())
+    }
+
+    fn read(folder: Folder) -> Result<Self> {
+        if folder.read("config.json")?.is_none() {
+            return Err(Error::checkpoint(folder.path(), "has no config.json"));
+        }
+        let tensors = shards::read(&folder)?;
+        Ok(Self { folder, tensors })
+    }
+
+    /// Where the checkpoint came from, for messages.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Path of a file of the checkpoint, for messages.
+    pub fn file_path(&self, name: &str) -> PathBuf {
+        self.folder.file_path(name)
+    }
+
+    /// The tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// The bytes of a file, memory-mapped, if the checkpoint has it.
+    pub fn file(&self, name: &str) -> Result<Option<Buffer>> {
+        self.folder.read(name)
+    }
+
+    /// A JSON file as `T`, if the checkpoint has it.
+    ///
+    /// Errors: [`Error::Config`] names the file, line and column.
+    pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let Some(bytes) = self.file(name)? else { return Ok(None) };
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::config(self.file_path(name), error.to_string()))?;
+        Ok(Some(value))
+    }
+}

@@ -1,0 +1,72 @@
+//! One safetensors file, or several with an index that says which tensor is where.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitnet_core::Tensor;
+use serde::Deserialize;
+
+use super::folder::Folder;
+use super::safetensors;
+use crate::{Error, Result};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// All tensors of the checkpoint.
+pub(super) fn read(folder: &Folder) -> Result<BTreeMap<String, Tensor>> {
+    if let Some(bytes) = folder.read(SINGLE)? {
+        return safetensors::read(&folder.file_path(SINGLE), &bytes);
+    }
+    let Some(index) = folder.read(INDEX)? else {
+        return Err(Error::checkpoint(folder.path(), format!("has neither {SINGLE} nor {INDEX}")));
+    };
+    let index: Index = serde_json::from_slice(&index)
+        .map_err(|error| Error::checkpoint(folder.file_path(INDEX), error.to_string()))?;
+    read_indexed(folder, &index)
+}
+
+fn read_indexed(folder: &Folder, index: &Index) -> Result<BTreeMap<String, Tensor>> {
+    let shards: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
+    check_names(folder, &shards)?;
+    let mut tensors = BTreeMap::new();
+    for shard in shards {
+        let path = folder.file_path(shard);
+        let Some(bytes) = folder.read(shard)? else {
+            return Err(Error::checkpoint(path, format!("is missing; {INDEX} names it")));
+        };
+        for (name, tensor) in safetensors::read(&path, &bytes)? {
+            if index.weight_map.get(&name).map(String::as_str) != Some(shard) {
+                return Err(Error::checkpoint(path, format!("has tensor {name}, which {INDEX} does not place here")));
+            }
+            tensors.insert(name, tensor);
+        }
+    }
+    match index.weight_map.iter().find(|(name, _)| !tensors.contains_key(*name)) {
+        Some((name, shard)) => {
+            Err(Error::checkpoint(folder.file_path(shard), format!("lacks tensor {name}, which {INDEX} places here")))
+        }
+        None => Ok(tensors),
+    }
+}
+
+/// Names must be plain file names, and the folder must hold no shard beside them.
+fn check_names(folder: &Folder, shards: &BTreeSet<&str>) -> Result<()> {
+    let index = folder.file_path(INDEX);
+    if let Some(name) = shards.iter().find(|name| !is_plain(name)) {
+        return Err(Error::checkpoint(index, format!("{name:?} is not the name of a safetensors file")));
+    }
+    let is_shard = |name: &str| name.starts_with("model-") && is_plain(name);
+    match folder.names()?.iter().find(|name| is_shard(name) && !shards.contains(name.as_str())) {
+        Some(extra) => Err(Error::checkpoint(folder.file_path(extra), format!("is a shard that {INDEX} does not name"))),
+        None => Ok(()),
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    name.ends_with(".safetensors") && !name.contains(['/', '\\', ':', '\0'])
+}

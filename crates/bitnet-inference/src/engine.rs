@@ -1,0 +1,157 @@
+//! The engine: a model, its tokenizer, and the backend that runs it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bitnet_core::{Device, Isa, ThreadPool};
+
+use crate::backend::Backend;
+use crate::backend::cpu::CpuBackend;
+use crate::chat::{ChatTemplate, Message};
+use crate::checkpoint::Checkpoint;
+use crate::generate::{GenerateOptions, Generation, Prompt, TokenStream};
+use crate::model::Model;
+use crate::summary::Summary;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// How to run a model.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// Where to run it.
+    pub device: Device,
+    /// Number of threads; `None` takes the physical cores this process may use.
+    pub threads: Option<usize>,
+    /// Instruction set; `None` takes `BITNET_ISA`, else the best there is.
+    pub isa: Option<Isa>,
+}
+
+/// A model that is ready to run.
+#[derive(Debug)]
+pub struct Engine {
+    model: Arc<Model>,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    backend: Box<dyn Backend>,
+    name: String,
+}
+
+impl Engine {
+    /// Loads the checkpoint in the folder `path`.
+    pub fn open(path: &Path, options: &EngineOptions) -> Result<Arc<Self>> {
+        Self::from_checkpoint(&Checkpoint::open(path)?, options)
+    }
+
+    /// Loads the embedded model, bitnet-tiny.
+    pub fn embedded(options: &EngineOptions) -> Result<Arc<Self>> {
+        Self::from_checkpoint(&Checkpoint::embedded()?, options)
+    }
+
+    /// Prepares the model of a checkpoint.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, options: &EngineOptions) -> Result<Arc<Self>> {
+        let isa = options.isa.map_or_else(Isa::selected, Isa::require)?;
+        let pool = Arc::new(ThreadPool::new(options.threads.unwrap_or_else(ThreadPool::default_threads))?);
+        let model = Arc::new(Model::load(checkpoint, &pool)?);
+        let tokenizer = Tokenizer::read(checkpoint)?;
+        let template = ChatTemplate::read(checkpoint)?;
+        let backend: Box<dyn Backend> = match options.device {
+            Device::Auto | Device::Cpu => Box::new(CpuBackend::new(Arc::clone(&model), pool, isa)?),
+        };
+        Ok(Arc::new(Self { model, tokenizer, template, backend, name: checkpoint.path().display().to_string() }))
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// What runs the model.
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// What the model is and what it costs to run.
+    pub fn summary(&self) -> Summary {
+        Summary::new(&self.name, &self.model, &self.tokenizer, self.template.is_present())
+    }
+
+    /// Renders a conversation with the checkpoint's template; with `add_generation_prompt` the assistant is next.
+    ///
+    /// Errors: [`Error::ChatTemplate`].
+    pub fn apply_chat_template(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        self.template.render(messages, add_generation_prompt)
+    }
+
+    /// Starts a generation.
+    ///
+    /// Errors: [`Error::EmptyPrompt`], [`Error::ContextLength`], [`Error::InvalidOption`], [`Error::TokenOutOfRange`].
+    pub fn stream<'p>(
+        self: &Arc<Self>,
+        prompt: impl Into<Prompt<'p>>,
+        options: &GenerateOptions,
+    ) -> Result<TokenStream> {
+        TokenStream::new(Arc::clone(self), prompt.into(), options)
+    }
+
+    /// Generates to the end. Errors as [`Self::stream`].
+    pub fn generate<'p>(
+        self: &Arc<Self>,
+        prompt: impl Into<Prompt<'p>>,
+        options: &GenerateOptions,
+    ) -> Result<Generation> {
+        self.stream(prompt, options)?.run()
+    }
+
+    /// Calls `visit(position, logits)` with the `vocab_size` logits behind every token of `ids`, in order, at most
+    /// `batch` tokens held at once.
+    pub fn visit_logits(
+        &self,
+        ids: &[u32],
+        batch: usize,
+        visit: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let config = &self.model.config;
+        self.check_ids(ids)?;
+        if ids.len() > config.context_length {
+            return Err(Error::ContextLength { prompt_tokens: ids.len(), context_length: config.context_length });
+        }
+        let mut sequence = self.backend.start(ids.len())?;
+        let batch = batch.clamp(1, sequence.chunk());
+        for (index, ids) in ids.chunks(batch).enumerate() {
+            let logits = sequence.feed(ids, ids.len())?;
+            for (offset, logits) in logits.chunks_exact(config.vocab_size).enumerate() {
+                visit(index * batch + offset, logits)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ids of a prompt, not empty and inside the vocabulary.
+    pub(crate) fn prompt_ids(&self, prompt: Prompt<'_>) -> Result<Vec<u32>> {
+        let ids = match prompt {
+            Prompt::Text("") => return Err(Error::EmptyPrompt),
+            Prompt::Text(text) => {
+                let bos = self.template.bos_token();
+                let has_bos = !bos.is_empty() && text.starts_with(bos);
+                self.tokenizer.encode(text, !has_bos)?
+            }
+            Prompt::Ids(ids) => ids.to_vec(),
+        };
+        self.check_ids(&ids)?;
+        Ok(ids)
+    }
+
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocab_size = self.model.config.vocab_size;
+        match ids.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(&id) => Err(Error::TokenOutOfRange { id, vocab_size }),
+            None if ids.is_empty() => Err(Error::EmptyPrompt),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Everything that can go wrong between a path and its text.
+
+use std::path::PathBuf;
+
+/// `Result` of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong between a checkpoint and its text. Every message is one line that names the file and the fact.
+#[derive(Debug, thiserror::Error)]
+#[allow(clippy::large_enum_variant, reason = "errors are cold")]
+pub enum Error {
+    /// Tensors, devices, threads.
+    #[error(transparent)]
+    Core(#[from] bitnet_core::Error),
+    /// Quantization and packed layouts.
+    #[error(transparent)]
+    Quant(#[from] bitnet_quant::Error),
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// There is nothing at the path given as a model.
+    #[error("{}: no such model: neither a folder with a config.json nor a hub id like \"microsoft/bitnet-b1.58-2B-4T\"", path.display())]
+    ModelNotFound {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// A file of the checkpoint is damaged, or contradicts another.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// The fact.
+        reason: String,
+    },
+    /// A tensor that the architecture needs is not there.
+    #[error("{}: tensor {name} is missing", path.display())]
+    MissingTensor {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// `config.json` (or `generation_config.json`) does not say what it must.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The fact.
+        reason: String,
+    },
+    /// The architecture is not one of those this crate runs.
+    #[error("{}: unknown architecture {architecture:?}; known: {known}", path.display())]
+    UnknownArchitecture {
+        /// The file that names it.
+        path: PathBuf,
+        /// `model_type` as written.
+        architecture: String,
+        /// The known ones.
+        known: String,
+    },
+    /// The tokenizer is absent or cannot be read.
+    #[error("{}: {reason}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// The fact.
+        reason: String,
+    },
+    /// The chat template is absent, or refused the messages.
+    #[error("{}: chat template: {reason}", path.display())]
+    ChatTemplate {
+        /// The file.
+        path: PathBuf,
+        /// The fact.
+        reason: String,
+    },
+    /// The prompt has no tokens.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// A token id that the model does not have.
+    #[error("token id {id} is outside the vocabulary of {vocab_size}")]
+    TokenOutOfRange {
+        /// The id.
+        id: u32,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+    /// The prompt does not fit.
+    #[error("the prompt has {prompt_tokens} tokens, the context holds {context_length}")]
+    ContextLength {
+        /// Length of the prompt, in tokens.
+        prompt_tokens: usize,
+        /// Positions the model was built for.
+        context_length: usize,
+    },
+    /// A text is shorter than what was asked of it.
+    #[error("the text has {tokens} tokens, one window needs {needed}")]
+    TextTooShort {
+        /// Tokens found.
+        tokens: usize,
+        /// Tokens needed.
+        needed: usize,
+    },
+    /// An option is out of its range.
+    #[error("{name} must be {expected}, not {got}")]
+    InvalidOption {
+        /// Name of the option.
+        name: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it was.
+        got: String,
+    },
+    /// The hub did not deliver.
+    #[error("{id}: {reason}")]
+    Hub {
+        /// Hub id of the model.
+        id: String,
+        /// The fact, and what to do about it.
+        reason: String,
+    },
+    /// The computation met a number that is not finite.
+    #[error("{what} is not finite; the checkpoint is damaged")]
+    NotFinite {
+        /// Which number.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Wraps an I/O error with the file it happened on.
+    pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+
+    /// A damaged or contradictory checkpoint file.
+    pub fn checkpoint(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::Checkpoint { path: path.into(), reason: reason.into() }
+    }
+
+    /// A config that does not say what it must.
+    pub fn config(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::Config { path: path.into(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,366 @@
+//! Generation: prefill, then one token after another, as text.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::backend::Sequence;
+use crate::detokenize::Detokenizer;
+use crate::engine::Engine;
+use crate::sample::{Sampler, SamplingOptions};
+use crate::{Error, Result};
+
+/// What to continue: text, or ids that are used as they are.
+#[derive(Debug, Clone, Copy)]
+pub enum Prompt<'a> {
+    /// Text, encoded with the special tokens of the tokenizer. A text that begins with the BOS token already, such
+    /// as a rendered chat, does not get a second one.
+    Text(&'a str),
+    /// Token ids.
+    Ids(&'a [u32]),
+}
+
+impl<'a> From<&'a str> for Prompt<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+/// How to generate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// The most tokens to generate; the context may end a text earlier.
+    pub max_tokens: usize,
+    /// How each token is chosen.
+    pub sampling: SamplingOptions,
+    /// Texts that end the generation; they are not part of it.
+    pub stop: Vec<String>,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self { max_tokens: 128, sampling: SamplingOptions::default(), stop: Vec::new() }
+    }
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FinishReason {
+    /// The model ended the text, or a stop string came up.
+    Stop,
+    /// `max_tokens`, or the end of the context.
+    Length,
+    /// The caller stopped it.
+    Cancelled,
+}
+
+impl fmt::Display for FinishReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// How long a generation took.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Timings {
+    /// Seconds from the start to the first token.
+    pub prefill_s: f64,
+    /// Seconds from the first token to the last.
+    pub decode_s: f64,
+    /// Prompt tokens per second of prefill.
+    pub prefill_tokens_per_s: f64,
+    /// Tokens per second after the first; 0 when there is only one.
+    pub decode_tokens_per_s: f64,
+}
+
+/// A piece of a text as it is generated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Whole characters; may be empty while a character or a possible stop string is incomplete.
+    pub text: String,
+    /// The token that was added; `None` for text that was held back until the end.
+    pub token_id: Option<u32>,
+}
+
+/// One step of a [`TokenStream`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A part of the prompt was read.
+    Prefill,
+    /// A token was generated.
+    Chunk(Chunk),
+    /// There is nothing more.
+    Done(FinishReason),
+}
+
+/// A finished generation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Generation {
+    /// The text, without prompt and stop string.
+    pub text: String,
+    /// The generated tokens, without the one that ended the text.
+    pub token_ids: Vec<u32>,
+    /// Length of the prompt.
+    pub prompt_tokens: usize,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// The seed that reproduces it.
+    pub seed: u64,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// A generation in progress. Each [`Self::advance`] does a bounded piece of work, so that a caller can stop between
+/// any two.
+#[derive(Debug)]
+pub struct TokenStream {
+    engine: Arc<Engine>,
+    sequence: Box<dyn Sequence>,
+    sampler: Sampler,
+    detokenizer: Detokenizer,
+    stop: StopStrings,
+    prompt: Vec<u32>,
+    max_tokens: usize,
+    token_ids: Vec<u32>,
+    text: String,
+    finish: Option<FinishReason>,
+    /// Text to give out before the end.
+    last_text: String,
+    started: Instant,
+    first_token: Option<Duration>,
+    last_token: Duration,
+}
+
+impl TokenStream {
+    pub(crate) fn new(engine: Arc<Engine>, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self> {
+        if options.max_tokens == 0 {
+            let (expected, got) = ("at least 1", "0".to_owned());
+            return Err(Error::InvalidOption { name: "max_tokens", expected, got });
+        }
+        let config = &engine.model().config;
+        let mut sampler = Sampler::new(&options.sampling, config.vocab_size)?;
+        let stop = StopStrings::new(&options.stop)?;
+        let prompt = engine.prompt_ids(prompt)?;
+        if prompt.len() >= config.context_length {
+            return Err(Error::ContextLength { prompt_tokens: prompt.len(), context_length: config.context_length });
+        }
+        let max_tokens = options.max_tokens.min(config.context_length - prompt.len());
+        sampler.observe(&prompt);
+        // The last token is never fed back.
+        let sequence = engine.backend().start(prompt.len() + max_tokens - 1)?;
+        let detokenizer = Detokenizer::after(engine.tokenizer(), &prompt)?;
+        Ok(Self {
+            engine,
+            sequence,
+            sampler,
+            detokenizer,
+            stop,
+            prompt,
+            max_tokens,
+            token_ids: Vec::with_capacity(max_tokens),
+            text: String::new(),
+            finish: None,
+            last_text: String::new(),
+            started: Instant::now(),
+            first_token: None,
+            last_token: Duration::ZERO,
+        })
+    }
+
+    /// Does the next piece of work: a chunk of the prompt, or one token.
+    pub fn advance(&mut self) -> Result<Step> {
+        if let Some(reason) = self.finish {
+            let text = std::mem::take(&mut self.last_text);
+            return Ok(if text.is_empty() {
+                Step::Done(reason)
+            } else {
+                self.text.push_str(&text);
+                Step::Chunk(Chunk { text, token_id: None })
+            });
+        }
+        let fed = self.sequence.len();
+        let pending = self.prompt.get(fed..).filter(|rest| !rest.is_empty());
+        let ids = match pending {
+            Some(rest) => &rest[..rest.len().min(self.sequence.chunk())],
+            None => self.token_ids.last_chunk::<1>().map_or(&[][..], |last| last),
+        };
+        let is_prompt_read = fed + ids.len() >= self.prompt.len();
+        let logits = self.sequence.feed(ids, usize::from(is_prompt_read))?;
+        if !is_prompt_read {
+            return Ok(Step::Prefill);
+        }
+        let next = self.sampler.sample(logits)?;
+        self.take(next)
+    }
+
+    /// Ends the generation; what was held back is given out.
+    pub fn cancel(&mut self) -> Result<()> {
+        if self.finish.is_none() {
+            self.end(FinishReason::Cancelled)?;
+        }
+        Ok(())
+    }
+
+    /// Runs to the end.
+    pub fn run(mut self) -> Result<Generation> {
+        while !matches!(self.advance()?, Step::Done(_)) {}
+        Ok(self.into_generation())
+    }
+
+    /// Tokens of the prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt.len()
+    }
+
+    /// What was generated so far.
+    pub fn into_generation(self) -> Generation {
+        Generation {
+            timings: self.timings(),
+            seed: self.sampler.seed(),
+            text: self.text,
+            token_ids: self.token_ids,
+            prompt_tokens: self.prompt.len(),
+            finish_reason: self.finish.unwrap_or(FinishReason::Cancelled),
+        }
+    }
+
+    fn timings(&self) -> Timings {
+        let Some(first) = self.first_token else { return Timings::default() };
+        let decode_s = (self.last_token - first).as_secs_f64();
+        let per_second = |tokens: usize, seconds: f64| if tokens == 0 { 0.0 } else { tokens as f64 / seconds };
+        Timings {
+            prefill_s: first.as_secs_f64(),
+            decode_s,
+            prefill_tokens_per_s: per_second(self.prompt.len(), first.as_secs_f64()),
+            decode_tokens_per_s: per_second(self.token_ids.len().saturating_sub(1), decode_s),
+        }
+    }
+
+    /// Takes a sampled token in.
+    fn take(&mut self, id: u32) -> Result<Step> {
+        self.last_token = self.started.elapsed();
+        self.first_token.get_or_insert(self.last_token);
+        if self.engine.model().config.eos.contains(&id) {
+            self.end(FinishReason::Stop)?;
+            return self.advance();
+        }
+        self.sampler.observe(&[id]);
+        self.token_ids.push(id);
+        let text = self.detokenizer.push(self.engine.tokenizer(), id)?;
+        let (mut text, is_stopped) = self.stop.push(&text);
+        if is_stopped {
+            self.finish = Some(FinishReason::Stop);
+        } else if self.token_ids.len() == self.max_tokens {
+            self.end(FinishReason::Length)?;
+            text.push_str(&std::mem::take(&mut self.last_text));
+        }
+        self.text.push_str(&text);
+        Ok(Step::Chunk(Chunk { text, token_id: Some(id) }))
+    }
+
+    fn end(&mut self, reason: FinishReason) -> Result<()> {
+        let held = self.detokenizer.finish(self.engine.tokenizer())?;
+        let (mut text, is_stopped) = self.stop.push(&held);
+        if !is_stopped {
+            text.push_str(&self.stop.finish());
+        }
+        self.last_text = text;
+        self.finish = Some(if is_stopped { FinishReason::Stop } else { reason });
+        Ok(())
+    }
+}
+
+impl Iterator for TokenStream {
+    type Item = Result<Chunk>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.advance() {
+                Ok(Step::Prefill) => {}
+                Ok(Step::Chunk(chunk)) => return Some(Ok(chunk)),
+                Ok(Step::Done(_)) => return None,
+                Err(error) => {
+                    self.finish = Some(FinishReason::Cancelled);
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// Watches a text for stop strings, holding back what may be the beginning of one.
+#[derive(Debug)]
+struct StopStrings {
+    stops: Vec<String>,
+    held: String,
+}
+
+impl StopStrings {
+    fn new(stops: &[String]) -> Result<Self> {
+        if stops.iter().any(String::is_empty) {
+            let (expected, got) = ("a text that is not empty", "\"\"".to_owned());
+            return Err(Error::InvalidOption { name: "stop", expected, got });
+        }
+        Ok(Self { stops: stops.to_vec(), held: String::new() })
+    }
+
+    /// Takes a piece in; returns what is certain to be text, and whether a stop string came up behind it.
+    fn push(&mut self, piece: &str) -> (String, bool) {
+        self.held.push_str(piece);
+        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop)).min() {
+            self.held.truncate(at);
+            return (self.finish(), true);
+        }
+        let is_beginning = |tail: &str| self.stops.iter().any(|stop| stop.starts_with(tail));
+        let certain = self.held.char_indices().map(|(at, _)| at).find(|&at| is_beginning(&self.held[at..]));
+        let held = self.held.split_off(certain.unwrap_or(self.held.len()));
+        (std::mem::replace(&mut self.held, held), false)
+    }
+
+    fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stops(stops: &[&str]) -> StopStrings {
+        StopStrings::new(&stops.iter().map(|&stop| stop.to_owned()).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_stop_string_over_several_pieces_is_cut_out() {
+        let mut stop = stops(&["END"]);
+        assert_eq!(stop.push("a E"), ("a ".to_owned(), false));
+        assert_eq!(stop.push("N"), (String::new(), false));
+        assert_eq!(stop.push("Dxyz"), (String::new(), true));
+    }
+
+    #[test]
+    fn a_beginning_that_does_not_go_on_is_given_out() {
+        let mut stop = stops(&["END", "xy"]);
+        assert_eq!(stop.push("ENx"), ("EN".to_owned(), false));
+        assert_eq!(stop.push("é"), ("xé".to_owned(), false));
+        assert_eq!(stop.push("E"), (String::new(), false));
+        assert_eq!(stop.finish(), "E");
+    }
+
+    #[test]
+    fn the_earliest_of_several_wins() {
+        assert_eq!(stops(&["b", "ab"]).push("xab"), ("x".to_owned(), true));
+    }
+
+    #[test]
+    fn an_empty_stop_string_is_an_error() {
+        assert!(StopStrings::new(&[String::new()]).is_err());
+    }
+}

@@ -1,0 +1,40 @@
+//! Runs BitNet b1.58 models: checkpoint -> model -> backend -> tokens -> text.
+//!
+//! ```
+//! use bitnet_inference::{Engine, EngineOptions, GenerateOptions};
+//!
+//! let engine = Engine::embedded(&EngineOptions::default())?;
+//! let options = GenerateOptions { max_tokens: 8, ..GenerateOptions::default() };
+//! let generation = engine.generate("My fellow citizens, today we", &options)?;
+//! assert!(!generation.text.is_empty());
+//! # Ok::<(), bitnet_inference::Error>(())
+//! ```
+
+pub mod backend;
+mod chat;
+pub mod checkpoint;
+pub mod config;
+mod detokenize;
+mod engine;
+pub mod error;
+mod generate;
+#[cfg(feature = "hub")]
+pub mod hub;
+pub mod model;
+mod perplexity;
+pub mod rope;
+mod sample;
+mod summary;
+mod tokenizer;
+
+pub use chat::Message;
+pub use checkpoint::Checkpoint;
+pub use config::ModelConfig;
+pub use engine::{Engine, EngineOptions};
+pub use error::{Error, Result};
+pub use generate::{Chunk, FinishReason, GenerateOptions, Generation, Prompt, Step, Timings, TokenStream};
+pub use model::Model;
+pub use perplexity::Perplexity;
+pub use sample::SamplingOptions;
+pub use summary::Summary;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,17 @@
+//! BitNet b1.58 as Microsoft published it: microsoft/bitnet-b1.58-2B-4T and its bf16 master.
+//!
+//! Squared ReLU, and an RMSNorm in front of the output and down projections. Source: arXiv 2504.12285; transformers
+//! 5.23, `models/bitnet`.
+
+use super::Architecture;
+use crate::config::Activation;
+
+pub(super) const ARCHITECTURE: Architecture = Architecture {
+    name: "bitnet",
+    has_sub_norms: true,
+    has_mlp_bias: false,
+    is_always_bitnet: true,
+    default_activation: Activation::Relu2,
+    default_rms_norm_eps: 1e-5,
+    default_rope_theta: 500_000.0,
+};

@@ -1,0 +1,101 @@
+//! Models: the parts of a decoder-only transformer with ternary linears.
+//!
+//! One file per architecture; a file states how its architecture differs from the common block. To add one, write
+//! the file and name it in [`Architecture::ALL`].
+
+mod architecture;
+mod bitnet;
+mod linear;
+mod llama;
+mod load;
+
+pub use architecture::Architecture;
+use bitnet_core::FloatMatrix;
+pub use linear::{FloatLinear, Linear};
+
+use crate::config::{ModelConfig, WeightForm};
+
+/// A model ready to be prepared by a backend.
+#[derive(Debug)]
+pub struct Model {
+    /// What the checkpoint says of it.
+    pub config: ModelConfig,
+    /// What the checkpoint stores: packed codes, or masters that were ternarised.
+    pub stored: WeightForm,
+    /// `[vocab_size, hidden_size]`.
+    pub embedding: FloatMatrix,
+    /// The blocks, first to last.
+    pub blocks: Vec<Block>,
+    /// Weight of the last RMSNorm.
+    pub norm: Vec<f32>,
+    /// The head, where it is not the embedding.
+    pub head: Option<Linear>,
+}
+
+/// One transformer block:
+/// `h = x + o(sub_norm(attention(norm(x))))`, `y = h + down(sub_norm(act(gate(n)) * up(n)))` with `n = norm(h)`.
+#[derive(Debug)]
+pub struct Block {
+    /// Attention half.
+    pub attention: Attention,
+    /// Feed-forward half.
+    pub mlp: Mlp,
+}
+
+/// The attention half of a block.
+#[derive(Debug)]
+pub struct Attention {
+    /// RMSNorm in front.
+    pub norm: Vec<f32>,
+    /// Queries: `heads * head_dim` rows.
+    pub q: Linear,
+    /// Keys: `kv_heads * head_dim` rows.
+    pub k: Linear,
+    /// Values: `kv_heads * head_dim` rows.
+    pub v: Linear,
+    /// RMSNorm between attention and output projection, where the architecture has it.
+    pub sub_norm: Option<Vec<f32>>,
+    /// Output projection.
+    pub o: Linear,
+}
+
+/// The feed-forward half of a block.
+#[derive(Debug)]
+pub struct Mlp {
+    /// RMSNorm in front.
+    pub norm: Vec<f32>,
+    /// The gate.
+    pub gate: Linear,
+    /// The gated branch.
+    pub up: Linear,
+    /// RMSNorm in front of the down projection, where the architecture has it.
+    pub sub_norm: Option<Vec<f32>>,
+    /// Down projection.
+    pub down: Linear,
+}
+
+impl Model {
+    /// All linears, the head among them where it is one.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.blocks.iter().flat_map(Block::linears).chain(&self.head)
+    }
+
+    /// Weights of norms and biases.
+    pub fn vector_elements(&self) -> usize {
+        let norms = self.blocks.iter().flat_map(Block::norms).chain([&self.norm]);
+        norms.map(Vec::len).sum::<usize>() + self.linears().map(Linear::vector_elements).sum::<usize>()
+    }
+}
+
+impl Block {
+    /// All linears of the block.
+    pub fn linears(&self) -> [&Linear; 7] {
+        let (a, m) = (&self.attention, &self.mlp);
+        [&a.q, &a.k, &a.v, &a.o, &m.gate, &m.up, &m.down]
+    }
+
+    fn norms(&self) -> impl Iterator<Item = &Vec<f32>> {
+        let (a, m) = (&self.attention, &self.mlp);
+        [&a.norm, &m.norm].into_iter().chain(&a.sub_norm).chain(&m.sub_norm)
+    }
+}

@@ -1,0 +1,247 @@
+//! Choosing the next token.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::{Error, Result};
+
+/// How the next token is chosen. The default is greedy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingOptions {
+    /// Divides the logits; 0 takes the largest.
+    pub temperature: f32,
+    /// Keeps the `top_k` largest logits; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps the fewest tokens whose probabilities sum to at least `top_p`; 1 keeps all.
+    pub top_p: f32,
+    /// Drops tokens less probable than `min_p` times the most probable one; 0 keeps all.
+    pub min_p: f32,
+    /// Divides positive logits of tokens seen in prompt or text, multiplies negative ones; 1 does nothing.
+    pub repetition_penalty: f32,
+    /// Seed of the random numbers; `None` takes one from the operating system.
+    pub seed: Option<u64>,
+}
+
+impl Default for SamplingOptions {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: None }
+    }
+}
+
+impl SamplingOptions {
+    fn check(&self) -> Result<()> {
+        let check = |name, holds: bool, expected, got: f32| match holds {
+            true => Ok(()),
+            false => Err(Error::InvalidOption { name, expected, got: got.to_string() }),
+        };
+        let Self { temperature, top_p, min_p, repetition_penalty, .. } = *self;
+        let is_finite_from_0 = |x: f32| x.is_finite() && x >= 0.0;
+        check("temperature", is_finite_from_0(temperature), "a finite number of at least 0", temperature)?;
+        check("top_p", top_p > 0.0 && top_p <= 1.0, "above 0 and at most 1", top_p)?;
+        check("min_p", (0.0..=1.0).contains(&min_p), "between 0 and 1", min_p)?;
+        let is_penalty = repetition_penalty.is_finite() && repetition_penalty > 0.0;
+        check("repetition_penalty", is_penalty, "a finite number above 0", repetition_penalty)
+    }
+}
+
+/// Chooses tokens; allocates only when it is made.
+///
+/// The order is that of transformers: repetition penalty, temperature, top-k, top-p, min-p, then one random number.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    options: SamplingOptions,
+    random: ChaCha8Rng,
+    /// Tokens of prompt and text so far.
+    seen: Vec<bool>,
+    candidates: Vec<Candidate>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    id: u32,
+    logit: f32,
+}
+
+impl Sampler {
+    /// A sampler for a vocabulary. Errors: [`Error::InvalidOption`].
+    pub(crate) fn new(options: &SamplingOptions, vocab_size: usize) -> Result<Self> {
+        options.check()?;
+        let seed = match options.seed {
+            Some(seed) => seed,
+            None => getrandom::u64().map_err(|error| Error::io("random numbers", error.into()))?,
+        };
+        Ok(Self {
+            options: SamplingOptions { seed: Some(seed), ..options.clone() },
+            random: ChaCha8Rng::seed_from_u64(seed),
+            seen: vec![false; vocab_size],
+            candidates: Vec::with_capacity(vocab_size),
+        })
+    }
+
+    /// The seed in use.
+    pub(crate) fn seed(&self) -> u64 {
+        self.options.seed.unwrap_or_default()
+    }
+
+    /// Counts tokens for the repetition penalty.
+    pub(crate) fn observe(&mut self, ids: &[u32]) {
+        for &id in ids {
+            self.seen[id as usize] = true;
+        }
+    }
+
+    /// The next token.
+    ///
+    /// Errors: [`Error::NotFinite`] when a logit is not a number: the model is damaged, whatever it says is wrong.
+    pub(crate) fn sample(&mut self, logits: &[f32]) -> Result<u32> {
+        if !logits.iter().fold(true, |finite, logit| finite & logit.is_finite()) {
+            return Err(Error::NotFinite { what: "a logit".to_owned() });
+        }
+        let penalty = self.options.repetition_penalty;
+        let penalised = logits.iter().zip(&self.seen).map(|(&logit, &seen)| match seen {
+            false => logit,
+            true if logit > 0.0 => logit / penalty,
+            true => logit * penalty,
+        });
+        let candidates = penalised.zip(0..).map(|(logit, id)| Candidate { id, logit });
+        if self.options.temperature == 0.0 {
+            // The first of the largest, as argmax of NumPy and PyTorch.
+            let best = candidates.reduce(|best, next| if next.logit > best.logit { next } else { best });
+            return Ok(best.map_or(0, |best| best.id));
+        }
+        self.candidates.clear();
+        self.candidates.extend(candidates);
+        Ok(self.draw())
+    }
+
+    fn draw(&mut self) -> u32 {
+        let SamplingOptions { temperature, top_k, top_p, min_p, .. } = self.options;
+        let all = &mut self.candidates;
+        if top_k > 0 && top_k < all.len() {
+            all.select_nth_unstable_by(top_k - 1, most_probable_first);
+            all.truncate(top_k);
+        }
+        let max = all.iter().fold(f32::NEG_INFINITY, |max, candidate| max.max(candidate.logit));
+        let weight = |candidate: &Candidate| f64::from((candidate.logit - max) / temperature).exp();
+        if top_p < 1.0 {
+            all.sort_unstable_by(most_probable_first);
+            let total: f64 = all.iter().map(weight).sum();
+            let mut sum = 0.0;
+            let kept = all.iter().position(|candidate| {
+                sum += weight(candidate);
+                sum >= f64::from(top_p) * total
+            });
+            all.truncate(kept.map_or(all.len(), |last| last + 1));
+        }
+        if min_p > 0.0 {
+            all.retain(|candidate| weight(candidate) >= f64::from(min_p));
+        }
+        // The order of the candidates must not depend on how they were selected.
+        all.sort_unstable_by_key(|candidate| candidate.id);
+        let total: f64 = all.iter().map(weight).sum();
+        let mut left = uniform(&mut self.random) * total;
+        let drawn = all.iter().find(|candidate| {
+            left -= weight(candidate);
+            left < 0.0
+        });
+        drawn.or(all.last()).map_or(0, |candidate| candidate.id)
+    }
+}
+
+fn most_probable_first(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+}
+
+/// Uniform in [0, 1), from the upper 53 bits.
+fn uniform(random: &mut ChaCha8Rng) -> f64 {
+    (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, 3.0, -1.0];
+
+    fn options() -> SamplingOptions {
+        SamplingOptions { temperature: 1.0, seed: Some(7), ..SamplingOptions::default() }
+    }
+
+    fn frequencies(options: &SamplingOptions, draws: usize) -> [f64; 5] {
+        let mut sampler = Sampler::new(options, 5).unwrap();
+        let mut counts = [0.0; 5];
+        for _ in 0..draws {
+            counts[sampler.sample(&LOGITS).unwrap() as usize] += 1.0 / draws as f64;
+        }
+        counts
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_largest() {
+        let mut sampler = Sampler::new(&SamplingOptions::default(), 5).unwrap();
+        assert_eq!(sampler.sample(&LOGITS).unwrap(), 1);
+    }
+
+    #[test]
+    fn frequencies_follow_the_softmax_at_every_temperature() {
+        for temperature in [0.5_f32, 1.0, 2.0] {
+            let got = frequencies(&SamplingOptions { temperature, ..options() }, 20_000);
+            let weights = LOGITS.map(|logit| f64::from(logit / temperature).exp());
+            let total: f64 = weights.iter().sum();
+            for (got, weight) in got.iter().zip(weights) {
+                assert!((got - weight / total).abs() < 0.015, "{temperature}: {got} {}", weight / total);
+            }
+        }
+    }
+
+    #[test]
+    fn each_filter_keeps_what_it_says() {
+        let kept = |options: SamplingOptions| frequencies(&options, 2000).map(|share| share > 0.0);
+        assert_eq!(kept(SamplingOptions { top_k: 1, ..options() }), [false, true, false, false, false]);
+        assert_eq!(kept(SamplingOptions { top_k: 3, ..options() }), [false, true, true, true, false]);
+        // Probabilities are about 0.05, 0.40, 0.15, 0.40, 0.01.
+        assert_eq!(kept(SamplingOptions { top_p: 0.7, ..options() }), [false, true, false, true, false]);
+        assert_eq!(kept(SamplingOptions { top_p: 0.9, ..options() }), [false, true, true, true, false]);
+        assert_eq!(kept(SamplingOptions { min_p: 0.3, ..options() }), [false, true, true, true, false]);
+    }
+
+    #[test]
+    fn the_penalty_lowers_seen_tokens_of_either_sign() {
+        let mut sampler =
+            Sampler::new(&SamplingOptions { repetition_penalty: 2.0, ..SamplingOptions::default() }, 3).unwrap();
+        sampler.observe(&[0]);
+        assert_eq!(sampler.sample(&[3.0, 2.0, 0.0]).unwrap(), 1);
+        assert_eq!(sampler.sample(&[-1.0, -1.5, -9.0]).unwrap(), 1);
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_tokens() {
+        let draw = |seed| {
+            let mut sampler = Sampler::new(&SamplingOptions { seed: Some(seed), ..options() }, 5).unwrap();
+            (0..50).map(|_| sampler.sample(&LOGITS).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn a_logit_that_is_no_number_is_an_error() {
+        let mut sampler = Sampler::new(&SamplingOptions::default(), 2).unwrap();
+        assert!(matches!(sampler.sample(&[0.0, f32::NAN]), Err(Error::NotFinite { .. })));
+    }
+
+    #[test]
+    fn options_out_of_range_are_errors() {
+        let bad = [
+            SamplingOptions { temperature: -1.0, ..options() },
+            SamplingOptions { temperature: f32::NAN, ..options() },
+            SamplingOptions { top_p: 0.0, ..options() },
+            SamplingOptions { top_p: 1.5, ..options() },
+            SamplingOptions { min_p: -0.1, ..options() },
+            SamplingOptions { repetition_penalty: 0.0, ..options() },
+        ];
+        for options in bad {
+            assert!(matches!(Sampler::new(&options, 5), Err(Error::InvalidOption { .. })), "{options:?}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What a model is and what it costs to run, for `bitnet inspect`.
+
+use serde::Serialize;
+
+use crate::config::{ScaleSense, WeightForm};
+use crate::model::{Linear, Model};
+use crate::rope::RopeScaling;
+use crate::tokenizer::Tokenizer;
+
+/// A model in figures. All sizes follow from the tensors; nothing is estimated.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// Where it was loaded from.
+    pub model: String,
+    /// Architecture.
+    pub family: String,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the feed-forward network.
+    pub intermediate_size: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Nonlinearity.
+    pub activation: &'static str,
+    /// Positions the model was built for.
+    pub context_length: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// How they are stretched.
+    pub rope_scaling: String,
+    /// All weights, norms and biases included.
+    pub parameters: usize,
+    /// Ternary ones among them.
+    pub ternary_parameters: usize,
+    /// What the stored weights are: packed codes, or masters ternarised at load.
+    pub weights: &'static str,
+    /// What a stored scale does; absent for masters.
+    pub scale_sense: Option<&'static str>,
+    /// Whether the head is the embedding.
+    pub tied_head: bool,
+    /// Bytes of all weights in memory.
+    pub weight_bytes: usize,
+    /// `weight_bytes / parameters`.
+    pub bytes_per_weight: f64,
+    /// Bytes of weights that one decoded token reads: every block, the head, one row of the embedding.
+    pub bytes_per_token: usize,
+    /// Kind of tokenizer.
+    pub tokenizer: &'static str,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// First token of a text.
+    pub bos: Option<u32>,
+    /// Tokens that end a text.
+    pub eos: Vec<u32>,
+    /// Whether the checkpoint has a chat template.
+    pub chat_template: bool,
+}
+
+impl Summary {
+    pub(crate) fn new(name: &str, model: &Model, tokenizer: &Tokenizer, chat_template: bool) -> Self {
+        let c = &model.config;
+        let ternary = |linear: &&Linear| matches!(linear, Linear::Ternary(_));
+        let vectors = model.vector_elements();
+        let embedding = model.embedding.rows() * model.embedding.cols();
+        let parameters = model.linears().map(Linear::weights).sum::<usize>() + embedding + vectors;
+        let linear_bytes = model.linears().map(Linear::weight_bytes).sum::<usize>();
+        let vector_bytes = vectors * size_of::<f32>();
+        let weight_bytes = linear_bytes + vector_bytes + model.embedding.size_bytes();
+        let embedding_read = match model.head {
+            None => model.embedding.size_bytes(),
+            Some(_) => model.embedding.size_bytes() / model.embedding.rows(),
+        };
+        let is_packed = model.stored == WeightForm::Packed;
+        Self {
+            model: name.to_owned(),
+            family: c.architecture.name.to_owned(),
+            layers: c.layers,
+            hidden_size: c.hidden_size,
+            intermediate_size: c.intermediate_size,
+            heads: c.heads,
+            kv_heads: c.kv_heads,
+            head_dim: c.head_dim,
+            activation: c.activation.name(),
+            context_length: c.context_length,
+            rope_theta: c.rope_theta,
+            rope_scaling: match c.rope_scaling {
+                RopeScaling::None => "none".to_owned(),
+                RopeScaling::Linear { factor } => format!("linear, factor {factor}"),
+                RopeScaling::Llama3 { factor, .. } => format!("llama3, factor {factor}"),
+            },
+            parameters,
+            ternary_parameters: model.linears().filter(ternary).map(Linear::weights).sum(),
+            weights: if is_packed { "packed" } else { "master" },
+            scale_sense: is_packed.then_some(match c.quantization.scale_sense {
+                ScaleSense::Multiply => "multiply",
+                ScaleSense::Divide => "divide",
+            }),
+            tied_head: model.head.is_none(),
+            weight_bytes,
+            bytes_per_weight: weight_bytes as f64 / parameters as f64,
+            bytes_per_token: linear_bytes + vector_bytes + embedding_read,
+            tokenizer: tokenizer.kind(),
+            vocab_size: c.vocab_size,
+            bos: c.bos,
+            eos: c.eos.clone(),
+            chat_template,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Text to token ids and back, by the checkpoint's own `tokenizer.json`.
+
+use std::path::PathBuf;
+
+use crate::checkpoint::Checkpoint;
+use crate::{Error, Result};
+
+const TOKENIZER: &str = "tokenizer.json";
+
+/// The tokenizer of a checkpoint.
+#[derive(Debug)]
+pub struct Tokenizer {
+    path: PathBuf,
+    inner: tokenizers::Tokenizer,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of a checkpoint.
+    ///
+    /// Errors: [`Error::Tokenizer`] when it is absent or damaged.
+    pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
+        let path = checkpoint.file_path(TOKENIZER);
+        let error = |reason: String| Error::Tokenizer { path: path.clone(), reason };
+        let bytes = checkpoint.file(TOKENIZER)?.ok_or_else(|| error("is missing".to_owned()))?;
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(&*bytes).map_err(|reason| error(one_line(&reason.to_string())))?;
+        // A tokenizer saved while training may cut or pad every text.
+        inner.with_truncation(None).map_err(|reason| error(one_line(&reason.to_string())))?;
+        inner.with_padding(None);
+        Ok(Self { path, inner })
+    }
+
+    /// Token ids of `text`. With `add_special_tokens` the post-processor adds what it adds, usually the BOS token.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, add_special_tokens).map_err(|error| self.error(&error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of `ids`. Bytes that form no character become U+FFFD; ids without a token are passed over.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
+        self.inner.decode(ids, skip_special_tokens).map_err(|error| self.error(&error))
+    }
+
+    /// The text of one token as the vocabulary has it, special tokens included.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The kind of model inside, as `tokenizer.json` names it.
+    pub fn kind(&self) -> &'static str {
+        match self.inner.get_model() {
+            tokenizers::ModelWrapper::BPE(_) => "BPE",
+            tokenizers::ModelWrapper::Unigram(_) => "Unigram",
+            tokenizers::ModelWrapper::WordPiece(_) => "WordPiece",
+            tokenizers::ModelWrapper::WordLevel(_) => "WordLevel",
+        }
+    }
+
+    fn error(&self, error: &tokenizers::Error) -> Error {
+        Error::Tokenizer { path: self.path.clone(), reason: one_line(&error.to_string()) }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

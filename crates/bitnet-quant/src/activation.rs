@@ -1,0 +1,137 @@
+//! Int8 activations by absmax, one scale per token.
+
+use bitnet_core::{DisjointSlice, FloatKernels, ThreadPool};
+
+/// Below this absmax the scale stops growing, as in the reference implementation.
+const MIN_ABSMAX: f32 = 1e-5;
+
+/// Tokens of int8 codes with a scale each; the memory is reused from call to call.
+///
+/// Per token: `scale = 127 / max(max|x|, 1e-5)`, `codes = clamp(round_half_even(x * scale), -128, 127)`, so that
+/// `x` is about `codes / scale`. The sum of the codes is kept: kernels multiply by `w + 1` and subtract it.
+///
+/// Source: "The Era of 1-bit LLMs", arXiv 2402.17764, section 2; transformers 5.23, `ActQuant`.
+#[derive(Debug, Clone, Default)]
+pub struct QuantizedActivations {
+    cols: usize,
+    codes: Vec<i8>,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+}
+
+impl QuantizedActivations {
+    /// Empty, with room for `elements` codes of `tokens` tokens: up to there nothing is allocated again.
+    pub fn with_capacity(tokens: usize, elements: usize) -> Self {
+        Self {
+            cols: 0,
+            codes: Vec::with_capacity(elements),
+            scales: Vec::with_capacity(tokens),
+            sums: Vec::with_capacity(tokens),
+        }
+    }
+
+    /// Quantizes `x`, `[tokens, cols]` row-major, in place of what was here.
+    #[expect(unsafe_code, reason = "threads write disjoint tokens")]
+    pub fn quantize(&mut self, pool: &ThreadPool, kernels: &FloatKernels, x: &[f32], cols: usize) {
+        assert!(cols > 0 && x.len().is_multiple_of(cols), "x is [tokens, cols]");
+        let tokens = x.len() / cols;
+        self.cols = cols;
+        self.codes.resize(x.len(), 0);
+        self.scales.resize(tokens, 0.0);
+        self.sums.resize(tokens, 0);
+        let codes = DisjointSlice::new(&mut self.codes);
+        let scales = DisjointSlice::new(&mut self.scales);
+        let sums = DisjointSlice::new(&mut self.sums);
+        pool.split(tokens, 4, |range| {
+            for token in range {
+                let part = token * cols..(token + 1) * cols;
+                let scale = 127.0 / kernels.absmax(&x[part.clone()]).max(MIN_ABSMAX);
+                // SAFETY: each token belongs to one thread.
+                unsafe {
+                    let sum = kernels.quantize(&x[part.clone()], scale, codes.part(part));
+                    scales.write(token, scale);
+                    sums.write(token, sum);
+                }
+            }
+        });
+    }
+
+    /// Takes codes that are quantized already, `[tokens, cols]`, with a scale of 1.
+    pub fn from_codes(codes: Vec<i8>, cols: usize) -> Self {
+        assert!(cols > 0 && codes.len().is_multiple_of(cols), "codes are [tokens, cols]");
+        let sums: Vec<i32> =
+            codes.chunks_exact(cols).map(|token| token.iter().map(|&x| i32::from(x)).sum()).collect();
+        Self { cols, scales: vec![1.0; sums.len()], codes, sums }
+    }
+
+    /// Number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.scales.len()
+    }
+
+    /// Codes per token.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// All codes, `[tokens, cols]`.
+    pub fn codes(&self) -> &[i8] {
+        &self.codes
+    }
+
+    /// The codes of one token.
+    pub fn token(&self, token: usize) -> &[i8] {
+        &self.codes[token * self.cols..(token + 1) * self.cols]
+    }
+
+    /// One scale per token: `codes = round(x * scale)`.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    /// The sum of the codes of each token.
+    pub fn sums(&self) -> &[i32] {
+        &self.sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitnet_core::Isa;
+
+    use super::*;
+
+    fn quantize(x: &[f32], cols: usize) -> QuantizedActivations {
+        let mut quantized = QuantizedActivations::default();
+        let kernels = FloatKernels::new(Isa::selected().unwrap()).unwrap();
+        quantized.quantize(&ThreadPool::new(2).unwrap(), &kernels, x, cols);
+        quantized
+    }
+
+    #[test]
+    fn follows_the_formula_by_hand() {
+        let quantized = quantize(&[0.5, -1.0, 0.25, 0.0, 0.0, 0.0], 3);
+        assert_eq!(quantized.token(0), [64, -127, 32]);
+        assert_eq!(quantized.token(1), [0, 0, 0]);
+        assert_eq!(quantized.scales(), [127.0, 127.0 / 1e-5]);
+        assert_eq!(quantized.sums(), [-31, 0]);
+    }
+
+    #[test]
+    fn the_largest_value_always_becomes_127() {
+        for seed in 0_u16..200 {
+            let x: Vec<f32> =
+                (0..50).map(|i| ((f32::from(seed) * 50.0 + i as f32) * 0.731).sin() * 7.3).collect();
+            let quantized = quantize(&x, 50);
+            assert_eq!(quantized.codes().iter().map(|code| code.unsigned_abs()).max(), Some(127));
+        }
+    }
+
+    #[test]
+    fn memory_is_reused_and_the_result_does_not_depend_on_it() {
+        let mut quantized = quantize(&[3.0; 64], 8);
+        let kernels = FloatKernels::new(Isa::Scalar).unwrap();
+        quantized.quantize(&ThreadPool::new(1).unwrap(), &kernels, &[1.0, -2.0], 2);
+        assert_eq!((quantized.tokens(), quantized.codes()), (1, &[64_i8, -127][..]));
+    }
+}

@@ -1,0 +1,2 @@
+//! 64-bit ARM.
+pub(super) mod dotprod;

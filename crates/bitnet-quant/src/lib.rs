@@ -1,0 +1,17 @@
+//! BitNet b1.58 arithmetic: ternary weights, int8 activations, and the integer product of the two.
+//!
+//! `y = (W_q . x_q) * weight_scale / activation_scale`, with the sum in 32-bit integers: exact, so that every
+//! instruction set, thread count and batch gives the same bits.
+pub mod absmean;
+pub mod activation;
+pub mod bit_linear;
+pub mod error;
+pub mod kernel;
+pub mod ternary;
+
+pub use absmean::quantize_weights;
+pub use activation::QuantizedActivations;
+pub use bit_linear::{BitLinear, InputNorm};
+pub use error::{Error, Result};
+pub use kernel::TernaryKernel;
+pub use ternary::TernaryMatrix;

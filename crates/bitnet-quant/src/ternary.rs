@@ -1,0 +1,186 @@
+//! The one ternary type.
+//!
+//! Codes lie four to a byte, `code = w + 1` in two bits, in the order of packed Hugging Face checkpoints: with
+//! `R = ceil(rows / 4)`, byte `(r, c)` holds column `c` of rows `r`, `r + R`, `r + 2R` and `r + 3R`, lowest bits first.
+//! One activation vector then serves four rows, so the kernels multiply checkpoints where they are mapped, without a
+//! repacked copy. Source of the layout: transformers 5.23, `integrations/bitnet.py`, `pack_weights`.
+
+use bitnet_core::Buffer;
+
+use crate::{Error, Result};
+
+/// Codes per byte.
+pub const CODES_PER_BYTE: usize = 4;
+
+/// A matrix of codes in {-1, 0, +1} with one scale: `W = codes * scale`.
+#[derive(Debug, Clone)]
+pub struct TernaryMatrix {
+    rows: usize,
+    cols: usize,
+    packed: Buffer,
+    scale: f32,
+}
+
+impl TernaryMatrix {
+    /// Packs `rows x cols` codes, row-major.
+    ///
+    /// Errors: [`Error::Length`], [`Error::InvalidCode`], [`Error::InvalidScale`].
+    pub fn from_codes(rows: usize, cols: usize, codes: &[i8], scale: f32) -> Result<Self> {
+        let elements = rows.saturating_mul(cols);
+        if codes.len() != elements {
+            return Err(Error::Length { what: "codes", expected: elements, got: codes.len() });
+        }
+        if let Some(at) = codes.iter().position(|code| !(-1..=1).contains(code)) {
+            return Err(Error::InvalidCode { row: at / cols, col: at % cols, code: codes[at].into() });
+        }
+        let quarter = rows.div_ceil(CODES_PER_BYTE);
+        let mut packed = vec![0_u8; quarter * cols];
+        for (row, codes) in codes.chunks_exact(cols.max(1)).enumerate() {
+            let shift = 2 * (row / quarter);
+            let bytes = &mut packed[row % quarter * cols..][..cols];
+            for (byte, code) in bytes.iter_mut().zip(codes) {
+                *byte |= ((code + 1) as u8) << shift;
+            }
+        }
+        Self::checked(rows, cols, packed.into(), scale)
+    }
+
+    /// Reads packed codes in place.
+    ///
+    /// Errors: [`Error::Length`] when `packed` is not `ceil(rows / 4) * cols` bytes, [`Error::InvalidCode`] for the
+    /// first code 3 in a row that exists, [`Error::InvalidScale`].
+    pub fn from_packed(rows: usize, cols: usize, packed: Buffer, scale: f32) -> Result<Self> {
+        let expected = rows.div_ceil(CODES_PER_BYTE).saturating_mul(cols);
+        if packed.len() != expected {
+            return Err(Error::Length { what: "packed bytes", expected, got: packed.len() });
+        }
+        let matrix = Self::checked(rows, cols, packed, scale)?;
+        match matrix.first_invalid() {
+            Some((row, col)) => Err(Error::InvalidCode { row, col, code: 3 }),
+            None => Ok(matrix),
+        }
+    }
+
+    fn checked(rows: usize, cols: usize, packed: Buffer, scale: f32) -> Result<Self> {
+        if !(scale.is_finite() && scale > 0.0) {
+            return Err(Error::InvalidScale(scale));
+        }
+        Ok(Self { rows, cols, packed, scale })
+    }
+
+    /// Number of rows (outputs).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns (inputs).
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// `ceil(rows / 4)`, the rows of the packed matrix.
+    pub fn packed_rows(&self) -> usize {
+        self.rows.div_ceil(CODES_PER_BYTE)
+    }
+
+    /// The packed bytes, `[packed_rows, cols]`.
+    pub fn packed(&self) -> &Buffer {
+        &self.packed
+    }
+
+    /// What a code of 1 stands for.
+    pub fn scale(&self) -> f32 {
+        self.scale
+    }
+
+    /// The codes of one row, in {-1, 0, +1}.
+    pub fn row_codes(&self, row: usize) -> impl Iterator<Item = i8> + '_ {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        let quarter = self.packed_rows();
+        let shift = 2 * (row / quarter);
+        let bytes = &self.packed[row % quarter * self.cols..][..self.cols];
+        bytes.iter().map(move |byte| (byte >> shift & 3) as i8 - 1)
+    }
+
+    /// All codes, row-major.
+    pub fn codes(&self) -> Vec<i8> {
+        (0..self.rows).flat_map(|row| self.row_codes(row)).collect()
+    }
+
+    /// Row and column of the first code 3. A byte has one when two neighbouring bits of a pair are both set.
+    fn first_invalid(&self) -> Option<(usize, usize)> {
+        const LOW_BITS: u64 = 0x5555_5555_5555_5555;
+        let (words, tail) = self.packed.as_chunks::<8>();
+        // No early exit inside a block: the test then runs at the speed of memory.
+        let found = words.chunks(4096).any(|block| {
+            let pairs = block.iter().fold(0, |acc, &word| {
+                let word = u64::from_le_bytes(word);
+                acc | (word & (word >> 1))
+            });
+            pairs & LOW_BITS != 0
+        });
+        if !found && tail.iter().all(|byte| byte & (byte >> 1) & 0x55 == 0) {
+            return None;
+        }
+        (0..self.rows).find_map(|row| self.row_codes(row).position(|code| code == 2).map(|col| (row, col)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The golden pattern of the format reference: `w[i] = ((7 i + i / 5) mod 3) - 1` as 64 x 4.
+    #[test]
+    fn golden_vector_of_the_packed_layout() {
+        let codes: Vec<i8> = (0..256).map(|i| ((7 * i + i / 5) % 3) as i8 - 1).collect();
+        let matrix = TernaryMatrix::from_codes(64, 4, &codes, 1.5).unwrap();
+        let start: Vec<String> = matrix.packed()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(matrix.packed().len(), 64);
+        assert_eq!(start.concat(), "84114618618411461861841146186184");
+    }
+
+    proptest! {
+        #[test]
+        fn codes_round_trip((rows, cols, codes) in (1_usize..20, 1_usize..40).prop_flat_map(|(rows, cols)| {
+            (Just(rows), Just(cols), prop::collection::vec(-1_i8..=1, rows * cols))
+        })) {
+            let matrix = TernaryMatrix::from_codes(rows, cols, &codes, 0.5).unwrap();
+            prop_assert_eq!(matrix.codes(), codes);
+            let again = TernaryMatrix::from_packed(rows, cols, matrix.packed().clone(), 0.5).unwrap();
+            prop_assert_eq!(again.codes(), matrix.codes());
+        }
+
+        #[test]
+        fn the_first_code_3_is_named(row in 0_usize..7, col in 0_usize..33) {
+            let (rows, cols) = (7, 33);
+            let mut packed = vec![0_u8; 2 * cols];
+            packed[row % 2 * cols + col] = 3 << (2 * (row / 2));
+            let error = TernaryMatrix::from_packed(rows, cols, packed.into(), 1.0).unwrap_err();
+            prop_assert_eq!(error, Error::InvalidCode { row, col, code: 3 });
+        }
+    }
+
+    #[test]
+    fn code_3_in_a_padding_row_is_nobodys_code() {
+        let packed = vec![0b1100_0000_u8; 4];
+        assert!(TernaryMatrix::from_packed(3, 4, packed.into(), 1.0).is_ok());
+    }
+
+    #[test]
+    fn wrong_lengths_codes_and_scales_are_refused() {
+        let error = |result: Result<TernaryMatrix>| result.unwrap_err().to_string();
+        assert_eq!(error(TernaryMatrix::from_codes(2, 2, &[0; 3], 1.0)), "codes: expected 4, got 3");
+        assert_eq!(
+            error(TernaryMatrix::from_codes(1, 2, &[0, 2], 1.0)),
+            "row 0, column 1: 2 is not a ternary code"
+        );
+        let packed = |bytes: usize, scale| TernaryMatrix::from_packed(4, 4, vec![0_u8; bytes].into(), scale);
+        assert_eq!(error(packed(5, 1.0)), "packed bytes: expected 4, got 5");
+        for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            assert!(matches!(packed(4, scale), Err(Error::InvalidScale(_))));
+        }
+    }
+}

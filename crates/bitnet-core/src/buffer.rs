@@ -52,6 +52,7 @@ impl Buffer<u8> {
 
 impl<T: Pod> Buffer<T> {
     /// The elements of `range`, sharing the memory.
+    #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len(), "slice {range:?} of {}", self.len());
         let at = |element: usize| self.bytes.start + element * size_of::<T>();

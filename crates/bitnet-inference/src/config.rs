@@ -375,10 +375,10 @@ impl Reader {
             scale_sense: self.scale_sense(raw.linear_class.as_deref())?,
             form: self.form(raw.quantization_mode.as_deref())?,
             not_converted: raw.modules_to_not_convert.unwrap_or_else(head_only),
-            input_norm_eps: match raw.use_rms_norm {
-                true => Some(self.eps("quantization_config.rms_norm_eps", raw.rms_norm_eps.unwrap_or(1e-6))?),
-                false => None,
-            },
+            input_norm_eps: raw
+                .use_rms_norm
+                .then(|| self.eps("quantization_config.rms_norm_eps", raw.rms_norm_eps.unwrap_or(1e-6)))
+                .transpose()?,
         })
     }
 

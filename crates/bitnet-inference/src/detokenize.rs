@@ -2,7 +2,7 @@
 
 use crate::{Result, Tokenizer};
 
-/// Tokens of the prompt that precede the first generated one when it is decoded: SentencePiece tokenizers drop the
+/// Tokens of the prompt that precede the first generated one when it is decoded: `SentencePiece` tokenizers drop the
 /// space of a text's first token.
 const CONTEXT: usize = 4;
 
@@ -65,7 +65,7 @@ mod tests {
     use crate::Checkpoint;
 
     fn tokenizer() -> Tokenizer {
-        Tokenizer::read(&Checkpoint::embedded().unwrap()).unwrap()
+        Tokenizer::read(&Checkpoint::embedded().unwrap()).unwrap().unwrap()
     }
 
     fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! The engine: a model, its tokenizer, and the backend that runs it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitnet_core::{Device, Isa, ThreadPool};
@@ -30,10 +30,11 @@ pub struct EngineOptions {
 #[derive(Debug)]
 pub struct Engine {
     model: Arc<Model>,
-    tokenizer: Tokenizer,
+    /// A checkpoint without one still computes logits of token ids.
+    tokenizer: Option<Tokenizer>,
     template: ChatTemplate,
     backend: Box<dyn Backend>,
-    name: String,
+    path: PathBuf,
 }
 
 impl Engine {
@@ -57,7 +58,7 @@ impl Engine {
         let backend: Box<dyn Backend> = match options.device {
             Device::Auto | Device::Cpu => Box::new(CpuBackend::new(Arc::clone(&model), pool, isa)?),
         };
-        Ok(Arc::new(Self { model, tokenizer, template, backend, name: checkpoint.path().display().to_string() }))
+        Ok(Arc::new(Self { model, tokenizer, template, backend, path: checkpoint.path().to_owned() }))
     }
 
     /// The model.
@@ -65,9 +66,9 @@ impl Engine {
         &self.model
     }
 
-    /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+    /// The tokenizer. Errors: [`Error::Tokenizer`] when the checkpoint has none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| Tokenizer::missing(&self.path))
     }
 
     /// What runs the model.
@@ -77,7 +78,7 @@ impl Engine {
 
     /// What the model is and what it costs to run.
     pub fn summary(&self) -> Summary {
-        Summary::new(&self.name, &self.model, &self.tokenizer, self.template.is_present())
+        Summary::new(&self.path, &self.model, self.tokenizer.as_ref(), self.template.is_present())
     }
 
     /// Renders a conversation with the checkpoint's template; with `add_generation_prompt` the assistant is next.
@@ -138,7 +139,7 @@ impl Engine {
             Prompt::Text(text) => {
                 let bos = self.template.bos_token();
                 let has_bos = !bos.is_empty() && text.starts_with(bos);
-                self.tokenizer.encode(text, !has_bos)?
+                self.tokenizer()?.encode(text, !has_bos)?
             }
             Prompt::Ids(ids) => ids.to_vec(),
         };

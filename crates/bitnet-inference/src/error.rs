@@ -124,6 +124,12 @@ pub enum Error {
         /// The fact, and what to do about it.
         reason: String,
     },
+    /// A sequence needs more memory than there is.
+    #[error("a sequence of {tokens} tokens does not fit into memory; lower max_tokens")]
+    OutOfMemory {
+        /// Prompt and tokens to generate.
+        tokens: usize,
+    },
     /// The computation met a number that is not finite.
     #[error("{what} is not finite; the checkpoint is damaged")]
     NotFinite {

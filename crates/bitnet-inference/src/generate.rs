@@ -155,7 +155,7 @@ impl TokenStream {
         sampler.observe(&prompt);
         // The last token is never fed back.
         let sequence = engine.backend().start(prompt.len() + max_tokens - 1)?;
-        let detokenizer = Detokenizer::after(engine.tokenizer(), &prompt)?;
+        let detokenizer = Detokenizer::after(engine.tokenizer()?, &prompt)?;
         Ok(Self {
             engine,
             sequence,
@@ -164,7 +164,7 @@ impl TokenStream {
             stop,
             prompt,
             max_tokens,
-            token_ids: Vec::with_capacity(max_tokens),
+            token_ids: Vec::new(),
             text: String::new(),
             finish: None,
             last_text: String::new(),
@@ -233,7 +233,7 @@ impl TokenStream {
 
     fn timings(&self) -> Timings {
         let Some(first) = self.first_token else { return Timings::default() };
-        let decode_s = (self.last_token - first).as_secs_f64();
+        let decode_s = self.last_token.saturating_sub(first).as_secs_f64();
         let per_second = |tokens: usize, seconds: f64| if tokens == 0 { 0.0 } else { tokens as f64 / seconds };
         Timings {
             prefill_s: first.as_secs_f64(),
@@ -253,7 +253,7 @@ impl TokenStream {
         }
         self.sampler.observe(&[id]);
         self.token_ids.push(id);
-        let text = self.detokenizer.push(self.engine.tokenizer(), id)?;
+        let text = self.detokenizer.push(self.engine.tokenizer()?, id)?;
         let (mut text, is_stopped) = self.stop.push(&text);
         if is_stopped {
             self.finish = Some(FinishReason::Stop);
@@ -266,7 +266,7 @@ impl TokenStream {
     }
 
     fn end(&mut self, reason: FinishReason) -> Result<()> {
-        let held = self.detokenizer.finish(self.engine.tokenizer())?;
+        let held = self.detokenizer.finish(self.engine.tokenizer()?)?;
         let (mut text, is_stopped) = self.stop.push(&held);
         if !is_stopped {
             text.push_str(&self.stop.finish());

@@ -48,7 +48,7 @@ impl Engine {
         if window > context_length {
             return Err(Error::ContextLength { prompt_tokens: window, context_length }.into());
         }
-        let ids = self.tokenizer().encode(text, true)?;
+        let ids = self.tokenizer()?.encode(text, true)?;
         self.check_ids(&ids)?;
         let windows = (ids.len().saturating_sub(1) / window).min(max_windows.unwrap_or(usize::MAX));
         if windows == 0 {

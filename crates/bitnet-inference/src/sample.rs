@@ -30,9 +30,8 @@ impl Default for SamplingOptions {
 
 impl SamplingOptions {
     fn check(&self) -> Result<()> {
-        let check = |name, holds: bool, expected, got: f32| match holds {
-            true => Ok(()),
-            false => Err(Error::InvalidOption { name, expected, got: got.to_string() }),
+        let check = |name, holds: bool, expected, got: f32| {
+            if holds { Ok(()) } else { Err(Error::InvalidOption { name, expected, got: got.to_string() }) }
         };
         let Self { temperature, top_p, min_p, repetition_penalty, .. } = *self;
         let is_finite_from_0 = |x: f32| x.is_finite() && x >= 0.0;
@@ -118,13 +117,13 @@ impl Sampler {
         let SamplingOptions { temperature, top_k, top_p, min_p, .. } = self.options;
         let all = &mut self.candidates;
         if top_k > 0 && top_k < all.len() {
-            all.select_nth_unstable_by(top_k - 1, most_probable_first);
+            all.select_nth_unstable_by(top_k - 1, |a, b| most_probable_first(*a, *b));
             all.truncate(top_k);
         }
         let max = all.iter().fold(f32::NEG_INFINITY, |max, candidate| max.max(candidate.logit));
         let weight = |candidate: &Candidate| f64::from((candidate.logit - max) / temperature).exp();
         if top_p < 1.0 {
-            all.sort_unstable_by(most_probable_first);
+            all.sort_unstable_by(|a, b| most_probable_first(*a, *b));
             let total: f64 = all.iter().map(weight).sum();
             let mut sum = 0.0;
             let kept = all.iter().position(|candidate| {
@@ -148,7 +147,7 @@ impl Sampler {
     }
 }
 
-fn most_probable_first(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+fn most_probable_first(a: Candidate, b: Candidate) -> std::cmp::Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
 

@@ -1,5 +1,7 @@
 //! What a model is and what it costs to run, for `bitnet inspect`.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use crate::config::{ScaleSense, WeightForm};
@@ -50,8 +52,8 @@ pub struct Summary {
     pub bytes_per_weight: f64,
     /// Bytes of weights that one decoded token reads: every block, the head, one row of the embedding.
     pub bytes_per_token: usize,
-    /// Kind of tokenizer.
-    pub tokenizer: &'static str,
+    /// Kind of tokenizer, where there is one.
+    pub tokenizer: Option<&'static str>,
     /// Rows of the embedding.
     pub vocab_size: usize,
     /// First token of a text.
@@ -63,7 +65,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn new(name: &str, model: &Model, tokenizer: &Tokenizer, chat_template: bool) -> Self {
+    pub(crate) fn new(path: &Path, model: &Model, tokenizer: Option<&Tokenizer>, chat_template: bool) -> Self {
         let c = &model.config;
         let ternary = |linear: &&Linear| matches!(linear, Linear::Ternary(_));
         let vectors = model.vector_elements();
@@ -78,7 +80,7 @@ impl Summary {
         };
         let is_packed = model.stored == WeightForm::Packed;
         Self {
-            model: name.to_owned(),
+            model: path.display().to_string(),
             family: c.architecture.name.to_owned(),
             layers: c.layers,
             hidden_size: c.hidden_size,
@@ -105,7 +107,7 @@ impl Summary {
             weight_bytes,
             bytes_per_weight: weight_bytes as f64 / parameters as f64,
             bytes_per_token: linear_bytes + vector_bytes + embedding_read,
-            tokenizer: tokenizer.kind(),
+            tokenizer: tokenizer.map(Tokenizer::kind),
             vocab_size: c.vocab_size,
             bos: c.bos,
             eos: c.eos.clone(),

@@ -1,6 +1,6 @@
 //! Text to token ids and back, by the checkpoint's own `tokenizer.json`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
@@ -15,19 +15,26 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a checkpoint.
+    /// Reads the tokenizer of a checkpoint, if it has one.
     ///
-    /// Errors: [`Error::Tokenizer`] when it is absent or damaged.
-    pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
+    /// Errors: [`Error::Tokenizer`] when it is damaged.
+    pub fn read(checkpoint: &Checkpoint) -> Result<Option<Self>> {
         let path = checkpoint.file_path(TOKENIZER);
         let error = |reason: String| Error::Tokenizer { path: path.clone(), reason };
-        let bytes = checkpoint.file(TOKENIZER)?.ok_or_else(|| error("is missing".to_owned()))?;
+        let Some(bytes) = checkpoint.file(TOKENIZER)? else { return Ok(None) };
+        // The tokenizers crate panics on some texts that are not JSON.
+        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|reason| error(reason.to_string()))?;
         let mut inner =
             tokenizers::Tokenizer::from_bytes(&*bytes).map_err(|reason| error(one_line(&reason.to_string())))?;
         // A tokenizer saved while training may cut or pad every text.
         inner.with_truncation(None).map_err(|reason| error(one_line(&reason.to_string())))?;
         inner.with_padding(None);
-        Ok(Self { path, inner })
+        Ok(Some(Self { path, inner }))
+    }
+
+    /// What to say of a checkpoint without a tokenizer when text is asked of it.
+    pub(crate) fn missing(checkpoint_path: &Path) -> Error {
+        Error::Tokenizer { path: checkpoint_path.join(TOKENIZER), reason: "is missing".to_owned() }
     }
 
     /// Token ids of `text`. With `add_special_tokens` the post-processor adds what it adds, usually the BOS token.

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 pub struct Architecture {
     /// `model_type` in config.json.
     pub name: &'static str,
-    /// Whether attention output and gated product pass an RMSNorm of their own (SubLN).
+    /// Whether attention output and gated product pass an RMSNorm of their own (`SubLN`).
     pub has_sub_norms: bool,
     /// Whether the feed-forward linears have biases when `mlp_bias` is set.
     pub has_mlp_bias: bool,

@@ -110,11 +110,8 @@ impl Loader<'_> {
             Some(WeightForm::Master) => self.config.quantization.converts("lm_head"),
             _ => weight.dtype() == DType::U8,
         };
-        let head = match is_ternary {
-            true => self.ternary_linear("lm_head", rows, cols, false)?,
-            false => self.float_linear("lm_head", rows, cols, false)?,
-        };
-        Ok(Some(head))
+        let load = if is_ternary { Self::ternary_linear } else { Self::float_linear };
+        load(self, "lm_head", rows, cols, false).map(Some)
     }
 
     fn linear(&self, name: &str, rows: usize, cols: usize, has_bias: bool) -> Result<Linear> {

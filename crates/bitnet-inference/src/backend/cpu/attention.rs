@@ -55,7 +55,9 @@ fn attend(floats: &FloatKernels, q: &[f32], keys: &[f32], values: &[f32], out: &
         if block_max > max {
             let shrink = (max - block_max).exp();
             total *= shrink;
-            out.iter_mut().for_each(|out| *out *= shrink);
+            for out in &mut *out {
+                *out *= shrink;
+            }
             max = block_max;
         }
         for (score, value) in scores.iter().zip(values.chunks_exact(head_dim)) {
@@ -64,5 +66,7 @@ fn attend(floats: &FloatKernels, q: &[f32], keys: &[f32], values: &[f32], out: &
             floats.add_scaled(out, weight, value);
         }
     }
-    out.iter_mut().for_each(|out| *out /= total);
+    for out in out {
+        *out /= total;
+    }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::config::ModelConfig;
+use crate::{Error, Result};
 
 /// Float32 keys and values, per layer and KV head one `[capacity, head_dim]` matrix.
 #[derive(Debug)]
@@ -16,6 +17,16 @@ pub(super) struct KvCache {
 }
 
 impl KvCache {
+    /// Whether keys and values of `capacity` tokens can be allocated.
+    ///
+    /// Errors: [`Error::OutOfMemory`]. Without this a context that a config only claims would abort the process.
+    pub(super) fn check_memory(config: &ModelConfig, capacity: usize) -> Result<()> {
+        let factors = [2, config.layers, config.kv_heads, config.head_dim];
+        let elements = factors.iter().try_fold(capacity, |product, &factor| product.checked_mul(factor));
+        let fits = elements.is_some_and(|elements| Vec::<f32>::new().try_reserve_exact(elements).is_ok());
+        if fits { Ok(()) } else { Err(Error::OutOfMemory { tokens: capacity }) }
+    }
+
     pub(super) fn new(config: &ModelConfig, capacity: usize) -> Self {
         let elements = config.layers * config.kv_heads * capacity * config.head_dim;
         // Zeroed pages take no memory before they are written, so a long context costs what is used of it.

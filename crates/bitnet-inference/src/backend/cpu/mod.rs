@@ -54,6 +54,7 @@ impl Backend for CpuBackend {
     }
 
     fn start(&self, capacity: usize) -> Result<Box<dyn Sequence>> {
+        KvCache::check_memory(&self.model.config, capacity)?;
         Ok(Box::new(CpuSequence::new(Arc::clone(&self.model), self.compute.clone(), capacity)))
     }
 }

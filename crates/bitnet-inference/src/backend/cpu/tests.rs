@@ -76,3 +76,12 @@ fn beyond_the_capacity_is_an_error_and_changes_nothing() {
     assert_eq!(sequence.len(), 7);
     sequence.feed(&[1], 1).unwrap();
 }
+
+#[test]
+fn a_context_beyond_memory_is_an_error() {
+    let sequence = sequence(1, Isa::Scalar, 8);
+    let backend = CpuBackend { model: sequence.model, compute: sequence.compute };
+    for capacity in [usize::MAX, usize::MAX / 4096, 1 << 50] {
+        assert!(matches!(backend.start(capacity), Err(Error::OutOfMemory { .. })), "{capacity}");
+    }
+}

@@ -93,7 +93,10 @@ fn cases() -> Vec<Case> {
             cases.push(Case::read(name, &shared.join("models").join(name), &shared.join("golden")));
         }
     } else {
-        eprintln!("skipped bitnet-tiny-bf16, bitnet-mini and bitnet-mini-bf16: {} is not there", shared.display());
+        eprintln!(
+            "skipped bitnet-tiny-bf16, bitnet-mini and bitnet-mini-bf16: {} is not there",
+            shared.display()
+        );
     }
     cases
 }
@@ -106,10 +109,20 @@ fn argmax(logits: &[f32]) -> usize {
 fn token_ids_and_chat_rendering_are_equal() {
     for case in cases() {
         for prompt in &case.golden.prompts {
-            assert_eq!(case.engine.tokenizer().unwrap().encode(&prompt.text, true).unwrap(), prompt.ids, "{}", case.name);
+            assert_eq!(
+                case.engine.tokenizer().unwrap().encode(&prompt.text, true).unwrap(),
+                prompt.ids,
+                "{}",
+                case.name
+            );
         }
         let chat = &case.golden.chat;
-        assert_eq!(case.engine.apply_chat_template(&chat.messages, true).unwrap(), chat.rendered, "{}", case.name);
+        assert_eq!(
+            case.engine.apply_chat_template(&chat.messages, true).unwrap(),
+            chat.rendered,
+            "{}",
+            case.name
+        );
     }
 }
 
@@ -130,7 +143,9 @@ fn logits_agree() {
         differences.sort_by(f64::total_cmp);
         let (median, largest) = (differences[positions / 2], differences[positions - 1]);
         let name = case.name;
-        println!("{name}: {positions} positions, median {median:.1e}, mean {mean:.1e}, largest {largest:.1e}");
+        println!(
+            "{name}: {positions} positions, median {median:.1e}, mean {mean:.1e}, largest {largest:.1e}"
+        );
         assert!(differences[positions * 2 / 5] <= 1e-5, "{name}: {differences:?}");
         assert!(largest <= 0.1, "{name}: {largest}");
         assert!(same as f64 >= 0.995 * positions as f64, "{name}: argmax equal on {same} of {positions}");
@@ -155,15 +170,18 @@ fn greedy_continuations_are_equal_but_for_named_near_ties() {
     for case in cases() {
         let eos = &case.engine.model().config.eos;
         for (index, prompt) in case.golden.prompts.iter().enumerate() {
-            let end = prompt.greedy_ids.iter().position(|id| eos.contains(id)).unwrap_or(prompt.greedy_ids.len());
-            let options = GenerateOptions { max_tokens: prompt.greedy_ids.len(), ..GenerateOptions::default() };
+            let end =
+                prompt.greedy_ids.iter().position(|id| eos.contains(id)).unwrap_or(prompt.greedy_ids.len());
+            let options =
+                GenerateOptions { max_tokens: prompt.greedy_ids.len(), ..GenerateOptions::default() };
             let generation = case.engine.generate(prompt.text.as_str(), &options).unwrap();
             let got = &generation.token_ids;
             let by_ids = case.engine.generate(Prompt::Ids(&prompt.ids), &options).unwrap();
             assert_eq!(by_ids.token_ids, *got);
             if let Some(at) = got.iter().zip(&prompt.greedy_ids[..end]).position(|(a, b)| a != b) {
                 let tie = NEAR_TIES.iter().find(|tie| (tie.0, tie.1, tie.2) == (case.name, index, at));
-                let gap = tie.unwrap_or_else(|| panic!("{}: prompt {index} parts at token {at}", case.name)).3;
+                let gap =
+                    tie.unwrap_or_else(|| panic!("{}: prompt {index} parts at token {at}", case.name)).3;
                 println!("{}: prompt {index} parts at token {at}, a gap of {gap}", case.name);
                 continue;
             }
@@ -186,7 +204,9 @@ fn perplexity_agrees_within_a_thousandth() {
         let golden = &case.golden.perplexity;
         let got = case
             .engine
-            .perplexity(&text, golden.window, Some(golden.windows), |_, _| Ok::<(), bitnet_inference::Error>(()))
+            .perplexity(&text, golden.window, Some(golden.windows), |_, _| {
+                Ok::<(), bitnet_inference::Error>(())
+            })
             .unwrap();
         let relative = (got.perplexity / golden.ppl - 1.0).abs();
         println!("{}: perplexity {:.4}, golden {:.4}", case.name, got.perplexity, golden.ppl);

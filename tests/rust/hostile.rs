@@ -127,7 +127,8 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     prop_oneof![
         prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..6).prop_map(Mutation::Bytes),
         any::<prop::sample::Index>().prop_map(Mutation::Truncate),
-        any::<(prop::sample::Index, prop::sample::Index, u8)>().prop_map(|(a, b, n)| Mutation::Splice(a, b, n)),
+        any::<(prop::sample::Index, prop::sample::Index, u8)>()
+            .prop_map(|(a, b, n)| Mutation::Splice(a, b, n)),
         (any::<prop::sample::Index>(), numbers).prop_map(|(at, value)| Mutation::Number(at, value)),
     ]
 }

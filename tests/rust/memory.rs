@@ -79,7 +79,10 @@ fn write_checkpoint(folder: &Path) -> usize {
         let start = end;
         end += entry.bytes();
         let Entry(name, dtype, shape, _) = entry;
-        header.insert(name.clone(), serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}));
+        header.insert(
+            name.clone(),
+            serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}),
+        );
     }
     let mut header = serde_json::Value::Object(header).to_string();
     // As the safetensors library writes it, so that every tensor is aligned and read in place.
@@ -115,6 +118,9 @@ fn a_packed_model_stays_under_one_and_a_half_times_its_size() {
     let options = GenerateOptions { max_tokens: 8, ..GenerateOptions::default() };
     engine.generate(Prompt::Ids(&ids), &options).unwrap();
     let peak = peak_resident_bytes();
-    println!("checkpoint {checkpoint}, peak resident memory {peak}: {:.2} times", peak as f64 / checkpoint as f64);
+    println!(
+        "checkpoint {checkpoint}, peak resident memory {peak}: {:.2} times",
+        peak as f64 / checkpoint as f64
+    );
     assert!(peak < checkpoint + checkpoint / 2, "{peak} bytes for a checkpoint of {checkpoint}");
 }

@@ -1,6 +1,6 @@
 //! Floating-point kernels, written once and compiled for every instruction set.
 //!
-//! Sums run in sixteen lanes that are added in a fixed order at the end, with separate multiplications and additions
+//! Sums run in 64 lanes that are added in a fixed order at the end, with separate multiplications and additions
 //! (no fused ones). So a result does not depend on the instruction set, on the number of threads or on how many
 //! tokens share a call: the same model and seed give the same text on every machine with the same `exp`.
 
@@ -8,7 +8,8 @@ use half::{bf16, f16};
 
 use crate::{Isa, Result};
 
-const LANES: usize = 16;
+/// Four accumulators of a 512-bit vector: one alone would wait for its own additions.
+const LANES: usize = 64;
 
 /// The kernels compiled for one instruction set.
 #[derive(Debug, Clone, Copy)]

@@ -113,8 +113,11 @@ impl ChatTemplate {
         let source = self.source.as_deref().ok_or_else(|| error("the checkpoint has none".to_owned()))?;
         let environment = environment().map_err(|cause| error(describe(&cause)))?;
         let template = environment.template_from_str(source).map_err(|cause| error(describe(&cause)))?;
+        // Templates ask `tools is not none`: transformers passes both, as None.
+        let (tools, documents) = (Value::from(()), Value::from(()));
         let context = minijinja::context! {
-            messages => Serde(messages), add_generation_prompt, bos_token => &self.bos_token, eos_token => &self.eos_token,
+            messages => Serde(messages), add_generation_prompt, tools, documents,
+            bos_token => &self.bos_token, eos_token => &self.eos_token,
         };
         template.render(context).map_err(|cause| error(describe(&cause)))
     }

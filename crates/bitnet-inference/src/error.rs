@@ -90,8 +90,8 @@ pub enum Error {
         /// Rows of the embedding.
         vocab_size: usize,
     },
-    /// The prompt does not fit.
-    #[error("the prompt has {prompt_tokens} tokens, the context holds {context_length}")]
+    /// The prompt does not fit, or leaves no room for a token behind it.
+    #[error("the prompt has {prompt_tokens} tokens; the context holds {context_length}, prompt and text together")]
     ContextLength {
         /// Length of the prompt, in tokens.
         prompt_tokens: usize,

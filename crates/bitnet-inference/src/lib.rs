@@ -24,6 +24,7 @@ pub mod model;
 mod perplexity;
 pub mod rope;
 mod sample;
+mod source;
 mod summary;
 mod tokenizer;
 

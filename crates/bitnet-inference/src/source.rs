@@ -1,0 +1,31 @@
+//! From what a user types to a checkpoint: nothing, a folder, or a hub id.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::{Checkpoint, Engine, EngineOptions, Error, Result};
+
+impl Engine {
+    /// Loads the model a user names: the embedded one for `None`, a folder where there is one, else a hub id.
+    ///
+    /// Errors: [`Error::ModelNotFound`] for a path that is not there; those of [`Self::open`]; [`Error::Hub`].
+    pub fn load(model: Option<&str>, options: &EngineOptions) -> Result<Arc<Self>> {
+        match model {
+            None => Self::embedded(options),
+            Some(model) => Self::from_checkpoint(&Checkpoint::open(&locate(model)?)?, options),
+        }
+    }
+}
+
+/// The folder of a model; a hub id is downloaded first.
+fn locate(model: &str) -> Result<PathBuf> {
+    let path = Path::new(model);
+    if path.exists() {
+        return Ok(path.to_owned());
+    }
+    #[cfg(feature = "hub")]
+    if crate::hub::is_hub_id(model) {
+        return crate::hub::download(model, crate::hub::Progress::Bar);
+    }
+    Err(Error::ModelNotFound { path: path.to_owned() })
+}

@@ -70,9 +70,9 @@ impl Case {
     fn logits(&self, ids: &[u32]) -> Vec<Vec<f32>> {
         let mut all = Vec::new();
         self.engine
-            .visit_logits(ids, 64, &mut |_, logits| {
+            .visit_logits(ids, 64, |_, logits| {
                 all.push(logits.to_vec());
-                Ok(())
+                Ok::<(), bitnet_inference::Error>(())
             })
             .unwrap();
         all

@@ -51,7 +51,7 @@ fn drive(mut stream: TokenStream, print: bool) -> Result<Generation, Failure> {
     if print {
         writeln!(out).map_err(Failure::Output)?;
     }
-    Ok(stream.into_generation())
+    Ok(stream.generation())
 }
 
 #[derive(Serialize)]

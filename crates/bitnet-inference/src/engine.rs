@@ -110,16 +110,17 @@ impl Engine {
 
     /// Calls `visit(position, logits)` with the `vocab_size` logits behind every token of `ids`, in order, at most
     /// `batch` tokens held at once.
-    pub fn visit_logits(
+    pub fn visit_logits<E: From<Error>>(
         &self,
         ids: &[u32],
         batch: usize,
-        visit: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
-    ) -> Result<()> {
+        mut visit: impl FnMut(usize, &[f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let config = &self.model.config;
         self.check_ids(ids)?;
         if ids.len() > config.context_length {
-            return Err(Error::ContextLength { prompt_tokens: ids.len(), context_length: config.context_length });
+            let (prompt_tokens, context_length) = (ids.len(), config.context_length);
+            return Err(Error::ContextLength { prompt_tokens, context_length }.into());
         }
         let mut sequence = self.backend.start(ids.len())?;
         let batch = batch.clamp(1, sequence.chunk());

@@ -211,7 +211,7 @@ impl TokenStream {
     /// Runs to the end.
     pub fn run(mut self) -> Result<Generation> {
         while !matches!(self.advance()?, Step::Done(_)) {}
-        Ok(self.into_generation())
+        Ok(self.generation())
     }
 
     /// Tokens of the prompt.
@@ -220,12 +220,12 @@ impl TokenStream {
     }
 
     /// What was generated so far.
-    pub fn into_generation(self) -> Generation {
+    pub fn generation(&self) -> Generation {
         Generation {
             timings: self.timings(),
             seed: self.sampler.seed(),
-            text: self.text,
-            token_ids: self.token_ids,
+            text: self.text.clone(),
+            token_ids: self.token_ids.clone(),
             prompt_tokens: self.prompt.len(),
             finish_reason: self.finish.unwrap_or(FinishReason::Cancelled),
         }

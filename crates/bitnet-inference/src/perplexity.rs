@@ -67,9 +67,9 @@ impl Engine {
     fn window_nll(&self, ids: &[u32]) -> Result<f64> {
         let (inputs, targets) = (&ids[..ids.len() - 1], &ids[1..]);
         let mut sum = 0.0;
-        self.visit_logits(inputs, BATCH, &mut |position, logits| {
+        self.visit_logits(inputs, BATCH, |position, logits| {
             sum += negative_log_likelihood(logits, targets[position])?;
-            Ok(())
+            Ok::<(), Error>(())
         })?;
         Ok(sum / targets.len() as f64)
     }

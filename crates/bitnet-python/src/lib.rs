@@ -1,1 +1,40 @@
-//! placeholder during bring-up
+//! The bridge to Python: conversion and errors, no maths. `python/bitnet_rust` re-exports what is here.
+#![allow(clippy::doc_markdown, reason = "the comments become docstrings, which are plain text")]
+
+mod array;
+mod config;
+mod error;
+mod generation;
+mod model;
+mod quantize;
+mod stream;
+mod tokenizer;
+
+use std::ffi::OsString;
+
+use pyo3::prelude::*;
+
+/// Runs the `bitnet` command with `args`, the program's name first, and returns the exit status.
+#[pyfunction]
+fn run_cli(py: Python<'_>, args: Vec<OsString>) -> u8 {
+    py.detach(|| bitnet_cli::main(args))
+}
+
+/// The native part of `bitnet_rust`.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<model::Model>()?;
+    module.add_class::<config::ModelConfig>()?;
+    module.add_class::<tokenizer::Tokenizer>()?;
+    module.add_class::<generation::Generation>()?;
+    module.add_class::<generation::Timings>()?;
+    module.add_class::<generation::Chunk>()?;
+    module.add_class::<stream::Stream>()?;
+    module.add_class::<quantize::TernaryMatrix>()?;
+    module.add_function(wrap_pyfunction!(model::load, module)?)?;
+    module.add_function(wrap_pyfunction!(quantize::quantize_weights, module)?)?;
+    module.add_function(wrap_pyfunction!(quantize::quantize_activations, module)?)?;
+    module.add_function(wrap_pyfunction!(run_cli, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Rust errors as the exceptions of `bitnet_rust._errors`.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use bitnet_inference::Error;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// What may end a long call: an error of the engine, or an exception such as `KeyboardInterrupt`.
+pub(crate) enum Failure {
+    Engine(Error),
+    Python(PyErr),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Self::Python(error)
+    }
+}
+
+impl From<bitnet_quant::Error> for Failure {
+    fn from(error: bitnet_quant::Error) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<bitnet_core::Error> for Failure {
+    fn from(error: bitnet_core::Error) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Engine(error) => Python::attach(|py| to_exception(py, &error)),
+            Failure::Python(error) => error,
+        }
+    }
+}
+
+/// An exception of `bitnet_rust._errors` by its name.
+pub(crate) fn exception(class: &str, message: &str) -> PyErr {
+    Python::attach(|py| new(py, class, (message,)))
+}
+
+fn new<'py, A>(py: Python<'py>, class: &str, args: A) -> PyErr
+where
+    A: IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error = PyErr>,
+{
+    let make = || py.import("bitnet_rust._errors")?.getattr(class)?.call1(args.into_pyobject(py)?);
+    make().map_or_else(|error| error, PyErr::from_value)
+}
+
+fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
+    let class = match error {
+        Error::Io { path, source } => return io_exception(py, path, source),
+        Error::Core(error) => core_class(error),
+        Error::Quant(error) => quant_class(error),
+        Error::ModelNotFound { .. } => "ModelNotFoundError",
+        Error::Checkpoint { .. } | Error::MissingTensor { .. } | Error::NotFinite { .. } => "CheckpointError",
+        Error::Config { .. } | Error::UnknownArchitecture { .. } => "ConfigError",
+        Error::Tokenizer { .. } => "TokenizerError",
+        Error::ChatTemplate { .. } => "ChatTemplateError",
+        Error::EmptyPrompt | Error::TokenOutOfRange { .. } | Error::TextTooShort { .. } => "PromptError",
+        Error::ContextLength { .. } => "ContextLengthError",
+        Error::InvalidOption { .. } => "OptionError",
+        Error::Hub { .. } => "HubError",
+        Error::OutOfMemory { .. } => "OutOfMemoryError",
+    };
+    new(py, class, (error.to_string(),))
+}
+
+fn core_class(error: &bitnet_core::Error) -> &'static str {
+    use bitnet_core::Error;
+    match error {
+        Error::ByteLength { .. } | Error::ShapeOverflow(_) | Error::DType { .. } => "ShapeError",
+        Error::UnknownDevice(_) | Error::ThreadCount { .. } => "OptionError",
+        Error::UnknownIsa { .. } | Error::IsaUnavailable { .. } | Error::ThreadSpawn(_) => "DeviceError",
+    }
+}
+
+fn quant_class(error: &bitnet_quant::Error) -> &'static str {
+    use bitnet_quant::Error;
+    match error {
+        Error::Core(error) => core_class(error),
+        Error::Length { .. } => "ShapeError",
+        Error::InvalidCode { .. } | Error::InvalidScale(_) | Error::NotFinite { .. } => "QuantizationError",
+    }
+}
+
+/// `OSError(errno, strerror, filename)` of the class that fits.
+fn io_exception(py: Python<'_>, path: &Path, source: &std::io::Error) -> PyErr {
+    let class = match source.kind() {
+        ErrorKind::NotFound => "MissingFileError",
+        ErrorKind::PermissionDenied => "FilePermissionError",
+        _ => "FileError",
+    };
+    match source.raw_os_error() {
+        Some(errno) => {
+            let text = source.to_string();
+            let reason = text.split(" (os error").next().unwrap_or_default().to_owned();
+            new(py, class, (errno, reason, path.as_os_str()))
+        }
+        None => new(py, class, (format!("{}: {source}", path.display()),)),
+    }
+}

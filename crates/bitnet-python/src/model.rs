@@ -1,0 +1,244 @@
+//! Models: loading, generating, scoring.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bitnet_inference::{
+    Engine, EngineOptions, Error, GenerateOptions, Message, Prompt, SamplingOptions, TokenStream,
+};
+use numpy::PyArrayDyn;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::array::to_numpy;
+use crate::config::ModelConfig;
+use crate::error::{Failure, exception};
+use crate::generation::Generation;
+use crate::stream::{Stream, next_chunk};
+use crate::tokenizer::Tokenizer;
+
+/// Tokens between two looks at Ctrl-C, and whose logits are held at once.
+const BATCH: usize = 64;
+
+/// A model that is ready to run; threads may share it. Made by load().
+#[pyclass(frozen, module = "bitnet_rust")]
+pub(crate) struct Model {
+    engine: Arc<Engine>,
+}
+
+/// Load a model: the embedded bitnet-tiny for None, a folder, or a hub id such as microsoft/bitnet-b1.58-2B-4T.
+///
+/// device is "auto" or "cpu"; threads defaults to the physical cores this process may use. Raises
+/// ModelNotFoundError, CheckpointError, ConfigError, TokenizerError, HubError, OptionError.
+#[pyfunction]
+#[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None))]
+pub(crate) fn load(
+    py: Python<'_>,
+    path_or_id: Option<PathBuf>,
+    device: &str,
+    threads: Option<i64>,
+) -> Result<Model, Failure> {
+    let threads = threads.map(|threads| count("threads", threads)).transpose()?;
+    let options = EngineOptions { device: device.parse::<bitnet_core::Device>()?, threads, isa: None };
+    let name = path_or_id
+        .map(|path| path.into_os_string().into_string())
+        .transpose()
+        .map_err(|path| exception("ModelNotFoundError", &format!("{}: is not UTF-8", path.display())))?;
+    let engine = py.detach(|| Engine::load(name.as_deref(), &options))?;
+    Ok(Model { engine })
+}
+
+#[pymethods]
+impl Model {
+    /// What the checkpoint says of the model.
+    #[getter]
+    fn config(&self) -> ModelConfig {
+        ModelConfig::new(self.engine.model())
+    }
+
+    /// The tokenizer. Raises TokenizerError when the checkpoint has none.
+    #[getter]
+    fn tokenizer(&self) -> Result<Tokenizer, Failure> {
+        Tokenizer::new(Arc::clone(&self.engine))
+    }
+
+    /// What the model is and what it costs to run: the figures of `bitnet inspect`.
+    fn summary<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let text = serde_json::to_string(&self.engine.summary())
+            .map_err(|error| exception("BitNetError", &error.to_string()))?;
+        py.import("json")?.call_method1("loads", (text,))
+    }
+
+    /// The text of a conversation as the model was trained on it.
+    ///
+    /// messages are dicts with role and content. With add_generation_prompt the assistant is next. Raises
+    /// ChatTemplateError when the checkpoint has no template, or with what the template itself raises.
+    #[pyo3(signature = (messages, add_generation_prompt = true))]
+    fn apply_chat_template(
+        &self,
+        messages: Vec<Bound<'_, PyAny>>,
+        add_generation_prompt: bool,
+    ) -> Result<String, Failure> {
+        let part = |message: &Bound<'_, PyAny>, key: &str| -> PyResult<String> {
+            let value = message.get_item(key).and_then(|value| value.extract());
+            value.map_err(|_| PyTypeError::new_err("messages must be dicts with the texts role and content"))
+        };
+        let messages: Vec<Message> = messages
+            .iter()
+            .map(|message| Ok(Message { role: part(message, "role")?, content: part(message, "content")? }))
+            .collect::<PyResult<_>>()?;
+        Ok(self.engine.apply_chat_template(&messages, add_generation_prompt)?)
+    }
+
+    /// Logits behind every token: float32 [len(ids), vocab_size].
+    ///
+    /// Raises PromptError for no ids or an id outside the vocabulary, ContextLengthError.
+    fn logits<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> Result<Bound<'py, PyArrayDyn<f32>>, Failure> {
+        let ids = token_ids("ids", ids)?;
+        let vocab_size = self.engine.model().config.vocab_size;
+        let all = py.detach(|| {
+            let mut all = Vec::with_capacity(ids.len() * vocab_size);
+            self.engine.visit_logits(&ids, BATCH, |position, logits: &[f32]| {
+                all.extend_from_slice(logits);
+                if position % BATCH == 0 { Python::attach(|py| py.check_signals())? }
+                Ok::<(), Failure>(())
+            })?;
+            Ok::<_, Failure>(all)
+        })?;
+        Ok(to_numpy(py, all, &[ids.len(), vocab_size])?)
+    }
+
+    /// Perplexity: exp of the mean negative log-likelihood per token, in nats.
+    ///
+    /// The text is encoded whole with BOS and cut into windows of window tokens that do not overlap, each with an
+    /// empty context; a last, shorter window is left out. Raises PromptError when there is no whole window.
+    #[pyo3(signature = (text, window = 512, max_windows = None))]
+    fn perplexity(
+        &self,
+        py: Python<'_>,
+        text: &str,
+        window: i64,
+        max_windows: Option<i64>,
+    ) -> Result<f64, Failure> {
+        let window = count("window", window)?;
+        let max_windows = max_windows.map(|windows| count("max_windows", windows)).transpose()?;
+        let result = py.detach(|| {
+            self.engine.perplexity(text, window, max_windows, |_, _| {
+                Python::attach(|py| py.check_signals()).map_err(Failure::from)
+            })
+        })?;
+        Ok(result.perplexity)
+    }
+
+    /// Continue prompt, a text or token ids, and return the whole continuation.
+    ///
+    /// temperature 0 takes the most probable token; top_k 0, top_p 1, min_p 0 and repetition_penalty 1 do nothing;
+    /// the same seed gives the same text. stop is a text or several that end the generation and are not part of it.
+    /// Raises PromptError, ContextLengthError, OptionError, TokenizerError.
+    #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
+    #[pyo3(signature = (prompt, *, max_tokens = 128, temperature = 0.0, top_k = 0, top_p = 1.0, min_p = 0.0,
+                        repetition_penalty = 1.0, seed = None, stop = None),
+           text_signature = "($self, prompt, *, max_tokens=128, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, \
+                             repetition_penalty=1.0, seed=None, stop=())")]
+    fn generate(
+        &self,
+        py: Python<'_>,
+        prompt: &Bound<'_, PyAny>,
+        max_tokens: i64,
+        temperature: f32,
+        top_k: i64,
+        top_p: f32,
+        min_p: f32,
+        repetition_penalty: f32,
+        seed: Option<u64>,
+        stop: Option<&Bound<'_, PyAny>>,
+    ) -> Result<Generation, Failure> {
+        let top_k = count("top_k", top_k)?;
+        let sampling = SamplingOptions { temperature, top_k, top_p, min_p, repetition_penalty, seed };
+        let mut stream = self.start(py, prompt, max_tokens, sampling, stop)?;
+        while next_chunk(py, &mut stream)?.is_some() {}
+        Ok(Generation::new(py, stream.generation())?)
+    }
+
+    /// Continue prompt and return an iterator over the chunks as they come. Options as generate().
+    #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
+    #[pyo3(signature = (prompt, *, max_tokens = 128, temperature = 0.0, top_k = 0, top_p = 1.0, min_p = 0.0,
+                        repetition_penalty = 1.0, seed = None, stop = None),
+           text_signature = "($self, prompt, *, max_tokens=128, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, \
+                             repetition_penalty=1.0, seed=None, stop=())")]
+    fn stream(
+        &self,
+        py: Python<'_>,
+        prompt: &Bound<'_, PyAny>,
+        max_tokens: i64,
+        temperature: f32,
+        top_k: i64,
+        top_p: f32,
+        min_p: f32,
+        repetition_penalty: f32,
+        seed: Option<u64>,
+        stop: Option<&Bound<'_, PyAny>>,
+    ) -> Result<Stream, Failure> {
+        let top_k = count("top_k", top_k)?;
+        let sampling = SamplingOptions { temperature, top_k, top_p, min_p, repetition_penalty, seed };
+        Ok(Stream::new(self.start(py, prompt, max_tokens, sampling, stop)?))
+    }
+
+    fn __repr__(&self) -> String {
+        let summary = self.engine.summary();
+        let (family, parameters) = (&summary.family, summary.parameters as f64 / 1e6);
+        format!("Model({:?}, {family}, {parameters:.1} M parameters, {})", summary.model, self.engine.backend().description())
+    }
+}
+
+impl Model {
+    fn start(
+        &self,
+        py: Python<'_>,
+        prompt: &Bound<'_, PyAny>,
+        max_tokens: i64,
+        sampling: SamplingOptions,
+        stop: Option<&Bound<'_, PyAny>>,
+    ) -> Result<TokenStream, Failure> {
+        let options = GenerateOptions { max_tokens: count("max_tokens", max_tokens)?, sampling, stop: texts(stop)? };
+        if let Ok(text) = prompt.cast::<PyString>() {
+            let text = text.to_cow()?;
+            return Ok(py.detach(|| self.engine.stream(&*text, &options))?);
+        }
+        let ids = token_ids("prompt", prompt)?;
+        Ok(py.detach(|| self.engine.stream(Prompt::Ids(&ids), &options))?)
+    }
+}
+
+/// A number that counts something.
+fn count(name: &'static str, value: i64) -> Result<usize, Failure> {
+    let expected = "at least 0";
+    usize::try_from(value).map_err(|_| Error::InvalidOption { name, expected, got: value.to_string() }.into())
+}
+
+/// Stop strings: one text, or several.
+fn texts(stop: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
+    let Some(stop) = stop else { return Ok(Vec::new()) };
+    if let Ok(text) = stop.extract::<String>() {
+        return Ok(vec![text]);
+    }
+    stop.try_iter()
+        .and_then(|texts| texts.map(|text| text?.extract()).collect())
+        .map_err(|_| PyTypeError::new_err("stop must be a text or a sequence of texts"))
+}
+
+/// Token ids from any sequence of integers.
+pub(crate) fn token_ids(name: &str, ids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    let wrong = || PyTypeError::new_err(format!("{name} must be a sequence of token ids"));
+    if ids.is_instance_of::<PyString>() {
+        return Err(wrong());
+    }
+    let ids: Vec<i64> = ids
+        .try_iter()
+        .and_then(|ids| ids.map(|id| id?.extract()).collect())
+        .map_err(|_| wrong())?;
+    ids.into_iter()
+        .map(|id| u32::try_from(id).map_err(|_| exception("PromptError", &format!("{id} is not a token id"))))
+        .collect()
+}

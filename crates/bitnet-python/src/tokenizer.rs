@@ -1,0 +1,54 @@
+//! Text to token ids and back.
+
+use std::sync::Arc;
+
+use bitnet_inference::Engine;
+use pyo3::prelude::*;
+
+use crate::error::Failure;
+use crate::model::token_ids;
+
+/// The tokenizer of a checkpoint.
+#[pyclass(frozen, module = "bitnet_rust")]
+pub(crate) struct Tokenizer {
+    engine: Arc<Engine>,
+}
+
+impl Tokenizer {
+    pub(crate) fn new(engine: Arc<Engine>) -> Result<Self, Failure> {
+        engine.tokenizer()?;
+        Ok(Self { engine })
+    }
+}
+
+#[pymethods]
+impl Tokenizer {
+    /// Token ids of text; with add_special_tokens what the checkpoint adds to every text, usually the BOS token.
+    #[pyo3(signature = (text, add_special_tokens = true))]
+    fn encode(&self, py: Python<'_>, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, Failure> {
+        Ok(py.detach(|| self.engine.tokenizer()?.encode(text, add_special_tokens))?)
+    }
+
+    /// The text of token ids. Bytes that form no character become U+FFFD.
+    #[pyo3(signature = (ids, skip_special_tokens = true))]
+    fn decode(
+        &self,
+        py: Python<'_>,
+        ids: &Bound<'_, PyAny>,
+        skip_special_tokens: bool,
+    ) -> Result<String, Failure> {
+        let ids = token_ids("ids", ids)?;
+        Ok(py.detach(|| self.engine.tokenizer()?.decode(&ids, skip_special_tokens))?)
+    }
+
+    /// Number of tokens, added ones included.
+    #[getter]
+    fn vocab_size(&self) -> Result<usize, Failure> {
+        Ok(self.engine.tokenizer()?.vocab_size())
+    }
+
+    fn __repr__(&self) -> Result<String, Failure> {
+        let tokenizer = self.engine.tokenizer()?;
+        Ok(format!("Tokenizer({}, vocabulary {})", tokenizer.kind(), tokenizer.vocab_size()))
+    }
+}

@@ -1,0 +1,73 @@
+"""Run BitNet b1.58 models: ternary weights, int8 activations, no PyTorch.
+
+    import bitnet_rust as bn
+
+    model = bn.load()  # the embedded model; or bn.load("path/or/hub-id")
+    print(model.generate("My fellow citizens, today we", max_tokens=32))
+"""
+
+from bitnet_rust._errors import (
+    BitNetError,
+    ChatTemplateError,
+    CheckpointError,
+    ConfigError,
+    ContextLengthError,
+    DeviceError,
+    FileError,
+    FilePermissionError,
+    HubError,
+    MissingFileError,
+    ModelNotFoundError,
+    OptionError,
+    OutOfMemoryError,
+    PromptError,
+    QuantizationError,
+    ShapeError,
+    TokenizerError,
+)
+from bitnet_rust._native import (
+    Chunk,
+    Generation,
+    Model,
+    ModelConfig,
+    Stream,
+    TernaryMatrix,
+    Timings,
+    Tokenizer,
+    __version__,
+    load,
+    quantize_activations,
+    quantize_weights,
+)
+
+__all__ = [
+    "BitNetError",
+    "ChatTemplateError",
+    "CheckpointError",
+    "Chunk",
+    "ConfigError",
+    "ContextLengthError",
+    "DeviceError",
+    "FileError",
+    "FilePermissionError",
+    "Generation",
+    "HubError",
+    "MissingFileError",
+    "Model",
+    "ModelConfig",
+    "ModelNotFoundError",
+    "OptionError",
+    "OutOfMemoryError",
+    "PromptError",
+    "QuantizationError",
+    "ShapeError",
+    "Stream",
+    "TernaryMatrix",
+    "Timings",
+    "Tokenizer",
+    "TokenizerError",
+    "__version__",
+    "load",
+    "quantize_activations",
+    "quantize_weights",
+]

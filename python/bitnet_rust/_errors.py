@@ -1,0 +1,74 @@
+"""The exceptions: every one is a BitNetError and the builtin that fits."""
+
+
+class BitNetError(Exception):
+    """What bitnet_rust raises."""
+
+
+class ModelNotFoundError(BitNetError, FileNotFoundError):
+    """There is nothing at the path given as a model, and it is no hub id."""
+
+
+class CheckpointError(BitNetError, ValueError):
+    """A file of the checkpoint is damaged, or contradicts another."""
+
+
+class ConfigError(CheckpointError):
+    """config.json does not say what it must, or names an architecture that is not known."""
+
+
+class TokenizerError(BitNetError, ValueError):
+    """The tokenizer is absent or damaged."""
+
+
+class ChatTemplateError(BitNetError, ValueError):
+    """The chat template is absent, or refused the messages."""
+
+
+class PromptError(BitNetError, ValueError):
+    """A prompt or text that is empty, too short, or has ids outside the vocabulary."""
+
+
+class ContextLengthError(PromptError):
+    """A prompt that does not fit the context."""
+
+
+class OptionError(BitNetError, ValueError):
+    """An option out of its range."""
+
+
+class ShapeError(BitNetError, ValueError):
+    """An array of the wrong shape."""
+
+
+class QuantizationError(BitNetError, ValueError):
+    """A value that cannot be quantized, or a code that is not ternary."""
+
+
+class DeviceError(BitNetError, RuntimeError):
+    """A device or instruction set that is not there."""
+
+
+class HubError(BitNetError, ConnectionError):
+    """The hub did not deliver."""
+
+
+class OutOfMemoryError(BitNetError, MemoryError):
+    """A sequence that does not fit into memory."""
+
+
+class FileError(BitNetError, OSError):
+    """The operating system refused; errno and filename say what and where."""
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """A file that is not there."""
+
+
+class FilePermissionError(FileError, PermissionError):
+    """A file that may not be read or written."""
+
+
+for _error in list(globals().values()):
+    if isinstance(_error, type) and issubclass(_error, BitNetError):
+        _error.__module__ = "bitnet_rust"

@@ -90,14 +90,14 @@ impl Mutation {
                 let len = usize::from(*len).min(bytes.len() - from.max(to));
                 bytes.copy_within(from..from + len, to);
             }
-            Self::Number(which, value) => replace_number(bytes, which, *value),
+            Self::Number(which, value) => replace_number(bytes, *which, *value),
         }
     }
 }
 
 /// Replaces a run of digits. In a safetensors file the length in front of the header follows, so that the change
 /// reaches the checks behind the parser.
-fn replace_number(bytes: &mut Vec<u8>, which: &prop::sample::Index, value: i64) {
+fn replace_number(bytes: &mut Vec<u8>, which: prop::sample::Index, value: i64) {
     let is_start = |&i: &usize| bytes[i].is_ascii_digit() && (i == 0 || !bytes[i - 1].is_ascii_digit());
     let starts: Vec<usize> = (0..bytes.len().min(4096)).filter(is_start).collect();
     if starts.is_empty() {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::model::Architecture;
+use crate::module_patterns::ModulePatterns;
 use crate::rope::RopeScaling;
 use crate::{Error, Result};
 
@@ -52,27 +53,22 @@ pub enum WeightForm {
 }
 
 /// How the linears of the checkpoint are quantized.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct QuantizationConfig {
     /// Sense of the stored scales.
     pub scale_sense: ScaleSense,
     /// What the config says of the weights, if it says anything.
     pub form: Option<WeightForm>,
     /// Modules that stay ordinary float linears (`modules_to_not_convert`); without a list, the head alone.
-    pub not_converted: Vec<String>,
+    pub not_converted: ModulePatterns,
     /// `rms_norm_eps` of the norms in front of each projection, when the checkpoint has them.
     pub input_norm_eps: Option<f32>,
 }
 
 impl QuantizationConfig {
     /// Whether the linear `name` (without `.weight`) is to be ternary.
-    ///
-    /// An entry exempts names that end with it, and the module of that name with all below it, as in transformers
-    /// 5.23 (`should_convert_module`).
     pub fn converts(&self, name: &str) -> bool {
-        !self.not_converted.iter().any(|key| {
-            name == key || name.ends_with(key) || name.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'))
-        })
+        !self.not_converted.matches(name)
     }
 }
 
@@ -194,8 +190,7 @@ impl ModelConfig {
     /// Errors: [`Error::Config`] for a value that is missing or cannot be, [`Error::UnknownArchitecture`].
     pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
         let reader = Reader { path: checkpoint.file_path(CONFIG) };
-        let raw: RawConfig =
-            checkpoint.json(CONFIG)?.ok_or_else(|| reader.error("is missing".to_owned()))?;
+        let raw: RawConfig = checkpoint.json(CONFIG)?.ok_or_else(|| reader.error("is missing".to_owned()))?;
         let generation: Option<RawGeneration> = checkpoint.json("generation_config.json")?;
         reader.config(raw, generation)
     }
@@ -216,7 +211,8 @@ impl Reader {
         let hidden_size = self.size("hidden_size", raw.hidden_size)?;
         let heads = self.size("num_attention_heads", raw.num_attention_heads)?;
         let kv_heads = self.size("num_key_value_heads", raw.num_key_value_heads.or(Some(heads)))?;
-        let context_length = self.size("max_position_embeddings", raw.max_position_embeddings.or(Some(2048)))?;
+        let context_length =
+            self.size("max_position_embeddings", raw.max_position_embeddings.or(Some(2048)))?;
         let (rope_theta, rope_scaling) = self.rope(
             architecture,
             raw.rope_theta,
@@ -241,7 +237,8 @@ impl Reader {
             head_dim: self.head_dim(raw.head_dim, hidden_size, heads)?,
             activation: self.activation(architecture, raw.hidden_act.as_deref())?,
             context_length,
-            rms_norm_eps: self.eps("rms_norm_eps", raw.rms_norm_eps.unwrap_or(architecture.default_rms_norm_eps))?,
+            rms_norm_eps: self
+                .eps("rms_norm_eps", raw.rms_norm_eps.unwrap_or(architecture.default_rms_norm_eps))?,
             rope_theta,
             rope_scaling,
             tied_head: raw.tie_word_embeddings,
@@ -267,7 +264,9 @@ impl Reader {
         }
         let special = config.eos.iter().chain(&config.bos);
         if let Some(id) = special.copied().find(|&id| id as usize >= config.vocab_size) {
-            return Err(self.error(format!("token id {id} is outside the vocabulary of {}", config.vocab_size)));
+            return Err(
+                self.error(format!("token id {id} is outside the vocabulary of {}", config.vocab_size))
+            );
         }
         Ok(())
     }
@@ -283,7 +282,8 @@ impl Reader {
 
     fn head_dim(&self, value: Option<usize>, hidden_size: usize, heads: usize) -> Result<usize> {
         if value.is_none() && !hidden_size.is_multiple_of(heads) {
-            let reason = format!("hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}");
+            let reason =
+                format!("hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}");
             return Err(self.error(reason));
         }
         self.size("head_dim", value.or(Some(hidden_size / heads)))
@@ -310,7 +310,9 @@ impl Reader {
             Some("relu2") => Ok(Activation::Relu2),
             Some("silu" | "swish") => Ok(Activation::Silu),
             Some("gelu") => Ok(Activation::Gelu),
-            Some(other) => Err(self.error(format!("hidden_act {other:?} is unknown; known: relu2, silu, gelu"))),
+            Some(other) => {
+                Err(self.error(format!("hidden_act {other:?} is unknown; known: relu2, silu, gelu")))
+            }
         }
     }
 
@@ -328,10 +330,14 @@ impl Reader {
         let Some(raw) = raw else { return Ok((theta, RopeScaling::None)) };
         let scaling = match raw.rope_type.as_deref().or(raw.r#type.as_deref()) {
             None | Some("default") => RopeScaling::None,
-            Some("linear") => RopeScaling::Linear { factor: self.positive("rope_scaling.factor", raw.factor)? },
+            Some("linear") => {
+                RopeScaling::Linear { factor: self.positive("rope_scaling.factor", raw.factor)? }
+            }
             Some("llama3") => self.llama3(raw, context_length)?,
             Some(other) => {
-                let reason = format!("rope_scaling of type {other:?} is not supported; known: default, linear, llama3");
+                let reason = format!(
+                    "rope_scaling of type {other:?} is not supported; known: default, linear, llama3"
+                );
                 return Err(self.error(reason));
             }
         };
@@ -342,7 +348,8 @@ impl Reader {
         let low = self.positive("rope_scaling.low_freq_factor", raw.low_freq_factor)?;
         let high = self.positive("rope_scaling.high_freq_factor", raw.high_freq_factor)?;
         if high <= low {
-            return Err(self.error(format!("rope_scaling: high_freq_factor {high} is not above low_freq_factor {low}")));
+            return Err(self
+                .error(format!("rope_scaling: high_freq_factor {high} is not above low_freq_factor {low}")));
         }
         let original = raw.original_max_position_embeddings.or(Some(context_length as f64));
         Ok(RopeScaling::Llama3 {
@@ -353,19 +360,25 @@ impl Reader {
         })
     }
 
-    fn quantization(&self, architecture: &Architecture, raw: Option<RawQuantization>) -> Result<QuantizationConfig> {
+    fn quantization(
+        &self,
+        architecture: &Architecture,
+        raw: Option<RawQuantization>,
+    ) -> Result<QuantizationConfig> {
         let Some(raw) = raw else {
             if architecture.is_always_bitnet {
                 // A master saved without the section: only ternarising it gives the model that was trained.
                 return Ok(QuantizationConfig {
                     scale_sense: ScaleSense::Multiply,
                     form: Some(WeightForm::Master),
-                    not_converted: head_only(),
+                    not_converted: ModulePatterns::head_only(),
                     input_norm_eps: None,
                 });
             }
             let name = architecture.name;
-            return Err(self.error(format!("has no quantization_config: a plain {name} model, not a BitNet one")));
+            return Err(
+                self.error(format!("has no quantization_config: a plain {name} model, not a BitNet one"))
+            );
         };
         match raw.quant_method.as_deref() {
             None | Some("bitnet") => {}
@@ -374,7 +387,9 @@ impl Reader {
         Ok(QuantizationConfig {
             scale_sense: self.scale_sense(raw.linear_class.as_deref())?,
             form: self.form(raw.quantization_mode.as_deref())?,
-            not_converted: raw.modules_to_not_convert.unwrap_or_else(head_only),
+            not_converted: raw
+                .modules_to_not_convert
+                .map_or_else(ModulePatterns::head_only, ModulePatterns::new),
             input_norm_eps: raw
                 .use_rms_norm
                 .then(|| self.eps("quantization_config.rms_norm_eps", raw.rms_norm_eps.unwrap_or(1e-6)))
@@ -397,13 +412,11 @@ impl Reader {
             None => Ok(None),
             Some("offline") => Ok(Some(WeightForm::Packed)),
             Some("online") => Ok(Some(WeightForm::Master)),
-            Some(other) => Err(self.error(format!("quantization_mode {other:?} is unknown; known: offline, online"))),
+            Some(other) => {
+                Err(self.error(format!("quantization_mode {other:?} is unknown; known: offline, online")))
+            }
         }
     }
-}
-
-fn head_only() -> Vec<String> {
-    vec!["lm_head".to_owned()]
 }
 
 /// Path of `config.json` of a checkpoint, for errors about what it says.

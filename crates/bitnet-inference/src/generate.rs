@@ -45,6 +45,23 @@ impl Default for GenerateOptions {
     }
 }
 
+impl GenerateOptions {
+    /// What [`Engine::stream`] checks first, for a caller who wants to know before a model is loaded.
+    ///
+    /// Errors: [`Error::InvalidOption`] for a value out of its range.
+    pub fn check(&self) -> Result<()> {
+        if self.max_tokens == 0 {
+            let (expected, got) = ("at least 1", "0".to_owned());
+            return Err(Error::InvalidOption { name: "max_tokens", expected, got });
+        }
+        if self.stop.iter().any(String::is_empty) {
+            let (expected, got) = ("a text that is not empty", "\"\"".to_owned());
+            return Err(Error::InvalidOption { name: "stop", expected, got });
+        }
+        self.sampling.check()
+    }
+}
+
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -140,16 +157,16 @@ pub struct TokenStream {
 
 impl TokenStream {
     pub(crate) fn new(engine: Arc<Engine>, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self> {
-        if options.max_tokens == 0 {
-            let (expected, got) = ("at least 1", "0".to_owned());
-            return Err(Error::InvalidOption { name: "max_tokens", expected, got });
-        }
+        options.check()?;
         let config = &engine.model().config;
         let mut sampler = Sampler::new(&options.sampling, config.vocab_size)?;
-        let stop = StopStrings::new(&options.stop)?;
+        let stop = StopStrings::new(&options.stop);
         let prompt = engine.prompt_ids(prompt)?;
         if prompt.len() >= config.context_length {
-            return Err(Error::ContextLength { prompt_tokens: prompt.len(), context_length: config.context_length });
+            return Err(Error::ContextLength {
+                prompt_tokens: prompt.len(),
+                context_length: config.context_length,
+            });
         }
         let max_tokens = options.max_tokens.min(config.context_length - prompt.len());
         sampler.observe(&prompt);
@@ -234,7 +251,8 @@ impl TokenStream {
     fn timings(&self) -> Timings {
         let Some(first) = self.first_token else { return Timings::default() };
         let decode_s = self.last_token.saturating_sub(first).as_secs_f64();
-        let per_second = |tokens: usize, seconds: f64| if tokens == 0 { 0.0 } else { tokens as f64 / seconds };
+        let per_second =
+            |tokens: usize, seconds: f64| if tokens == 0 { 0.0 } else { tokens as f64 / seconds };
         Timings {
             prefill_s: first.as_secs_f64(),
             decode_s,
@@ -303,12 +321,8 @@ struct StopStrings {
 }
 
 impl StopStrings {
-    fn new(stops: &[String]) -> Result<Self> {
-        if stops.iter().any(String::is_empty) {
-            let (expected, got) = ("a text that is not empty", "\"\"".to_owned());
-            return Err(Error::InvalidOption { name: "stop", expected, got });
-        }
-        Ok(Self { stops: stops.to_vec(), held: String::new() })
+    fn new(stops: &[String]) -> Self {
+        Self { stops: stops.to_vec(), held: String::new() }
     }
 
     /// Takes a piece in; returns what is certain to be text, and whether a stop string came up behind it.
@@ -334,7 +348,7 @@ mod tests {
     use super::*;
 
     fn stops(stops: &[&str]) -> StopStrings {
-        StopStrings::new(&stops.iter().map(|&stop| stop.to_owned()).collect::<Vec<_>>()).unwrap()
+        StopStrings::new(&stops.iter().map(|&stop| stop.to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
@@ -361,6 +375,7 @@ mod tests {
 
     #[test]
     fn an_empty_stop_string_is_an_error() {
-        assert!(StopStrings::new(&[String::new()]).is_err());
+        let options = GenerateOptions { stop: vec![String::new()], ..GenerateOptions::default() };
+        assert!(matches!(options.check(), Err(Error::InvalidOption { name: "stop", .. })));
     }
 }

@@ -21,6 +21,7 @@ mod generate;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod model;
+pub mod module_patterns;
 mod perplexity;
 pub mod rope;
 mod sample;

@@ -29,7 +29,8 @@ impl Default for SamplingOptions {
 }
 
 impl SamplingOptions {
-    fn check(&self) -> Result<()> {
+    /// Errors: [`Error::InvalidOption`] for a value out of its range.
+    pub fn check(&self) -> Result<()> {
         let check = |name, holds: bool, expected, got: f32| {
             if holds { Ok(()) } else { Err(Error::InvalidOption { name, expected, got: got.to_string() }) }
         };
@@ -207,7 +208,8 @@ mod tests {
     #[test]
     fn the_penalty_lowers_seen_tokens_of_either_sign() {
         let mut sampler =
-            Sampler::new(&SamplingOptions { repetition_penalty: 2.0, ..SamplingOptions::default() }, 3).unwrap();
+            Sampler::new(&SamplingOptions { repetition_penalty: 2.0, ..SamplingOptions::default() }, 3)
+                .unwrap();
         sampler.observe(&[0]);
         assert_eq!(sampler.sample(&[3.0, 2.0, 0.0]).unwrap(), 1);
         assert_eq!(sampler.sample(&[-1.0, -1.5, -9.0]).unwrap(), 1);

@@ -77,7 +77,7 @@ impl Model {
     #[pyo3(signature = (messages, add_generation_prompt = true))]
     fn apply_chat_template(
         &self,
-        messages: Vec<Bound<'_, PyAny>>,
+        messages: &Bound<'_, PyAny>,
         add_generation_prompt: bool,
     ) -> Result<String, Failure> {
         let part = |message: &Bound<'_, PyAny>, key: &str| -> PyResult<String> {
@@ -85,8 +85,11 @@ impl Model {
             value.map_err(|_| PyTypeError::new_err("messages must be dicts with the texts role and content"))
         };
         let messages: Vec<Message> = messages
-            .iter()
-            .map(|message| Ok(Message { role: part(message, "role")?, content: part(message, "content")? }))
+            .try_iter()?
+            .map(|message| {
+                let message = message?;
+                Ok(Message { role: part(&message, "role")?, content: part(&message, "content")? })
+            })
             .collect::<PyResult<_>>()?;
         Ok(self.engine.apply_chat_template(&messages, add_generation_prompt)?)
     }
@@ -101,7 +104,7 @@ impl Model {
             let mut all = Vec::with_capacity(ids.len() * vocab_size);
             self.engine.visit_logits(&ids, BATCH, |position, logits: &[f32]| {
                 all.extend_from_slice(logits);
-                if position % BATCH == 0 { Python::attach(|py| py.check_signals())? }
+                if position % BATCH == 0 { Python::attach(Python::check_signals)? }
                 Ok::<(), Failure>(())
             })?;
             Ok::<_, Failure>(all)
@@ -125,7 +128,7 @@ impl Model {
         let max_windows = max_windows.map(|windows| count("max_windows", windows)).transpose()?;
         let result = py.detach(|| {
             self.engine.perplexity(text, window, max_windows, |_, _| {
-                Python::attach(|py| py.check_signals()).map_err(Failure::from)
+                Python::attach(Python::check_signals).map_err(Failure::from)
             })
         })?;
         Ok(result.perplexity)

@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use crate::array::{Elements, as_array, bytes, floats, kind, to_numpy, unsigned_bytes};
 use crate::error::{Failure, exception};
 
+type CodesAndScales<'py> = (Bound<'py, PyArrayDyn<i8>>, Bound<'py, PyArrayDyn<f32>>);
+
 /// Products worth the start of threads.
 const MANY: usize = 1 << 22;
 
@@ -112,7 +114,7 @@ impl TernaryMatrix {
     fn exact(&self, x: Elements<i8>) -> Result<Vec<i32>, Failure> {
         let x = QuantizedActivations::from_codes(x.values, self.inner.cols());
         let mut out = vec![0; x.tokens() * self.inner.rows()];
-        self.kernel()?.matmul_i32(&pool(x.codes().len() * self.inner.rows())?, &self.inner, &x, &mut out)?;
+        kernel()?.matmul_i32(&pool(x.codes().len() * self.inner.rows())?, &self.inner, &x, &mut out)?;
         Ok(out)
     }
 
@@ -120,12 +122,8 @@ impl TernaryMatrix {
         let pool = pool(x.values.len() * self.inner.rows())?;
         let x = quantize(&pool, x, self.inner.cols())?;
         let mut out = vec![0.0; x.tokens() * self.inner.rows()];
-        self.kernel()?.matmul(&pool, &self.inner, &x, None, &mut out)?;
+        kernel()?.matmul(&pool, &self.inner, &x, None, &mut out)?;
         Ok(out)
-    }
-
-    fn kernel(&self) -> Result<TernaryKernel, Failure> {
-        Ok(TernaryKernel::new(Isa::selected()?)?)
     }
 }
 
@@ -153,7 +151,7 @@ pub(crate) fn quantize_weights(py: Python<'_>, w: &Bound<'_, PyAny>) -> Result<T
 pub(crate) fn quantize_activations<'py>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
-) -> Result<(Bound<'py, PyArrayDyn<i8>>, Bound<'py, PyArrayDyn<f32>>), Failure> {
+) -> Result<CodesAndScales<'py>, Failure> {
     let x = floats("x", x)?;
     let cols = x.cols("x")?;
     let quantized = py.detach(|| quantize(&pool(x.values.len())?, &x, cols))?;
@@ -169,6 +167,10 @@ fn quantize(pool: &ThreadPool, x: &Elements<f32>, cols: usize) -> Result<Quantiz
     let mut quantized = QuantizedActivations::default();
     quantized.quantize(pool, &FloatKernels::new(Isa::selected()?)?, &x.values, cols);
     Ok(quantized)
+}
+
+fn kernel() -> Result<TernaryKernel, Failure> {
+    Ok(TernaryKernel::new(Isa::selected()?)?)
 }
 
 /// Threads for one call: none are kept, so that a process may fork between two.

@@ -6,20 +6,20 @@ mod folder;
 mod safetensors;
 mod shards;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bitnet_core::{Buffer, Tensor};
 use serde::de::DeserializeOwned;
 
 use self::folder::Folder;
+use self::shards::Weights;
 use crate::{Error, Result};
 
 /// Named tensors, memory-mapped, with the JSON files beside them.
 #[derive(Debug)]
 pub struct Checkpoint {
     folder: Folder,
-    tensors: BTreeMap<String, Tensor>,
+    weights: Weights,
 }
 
 impl Checkpoint {
@@ -32,7 +32,10 @@ impl Checkpoint {
         }
         if path.is_file() {
             let parent = path.parent().unwrap_or(Path::new(".")).display().to_string();
-            return Err(Error::checkpoint(path, format!("is a file; give the folder that holds it ({parent})")));
+            return Err(Error::checkpoint(
+                path,
+                format!("is a file; give the folder that holds it ({parent})"),
+            ));
         }
         Self::read(Folder::Disk(path.to_owned()))
     }
@@ -46,8 +49,8 @@ impl Checkpoint {
         if folder.read("config.json")?.is_none() {
             return Err(Error::checkpoint(folder.path(), "has no config.json"));
         }
-        let tensors = shards::read(&folder)?;
-        Ok(Self { folder, tensors })
+        let weights = shards::read(&folder)?;
+        Ok(Self { folder, weights })
     }
 
     /// Where the checkpoint came from, for messages.
@@ -60,9 +63,20 @@ impl Checkpoint {
         self.folder.file_path(name)
     }
 
-    /// The tensors by name.
-    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
-        &self.tensors
+    /// A tensor by its name.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.weights.tensors.get(name).map(|stored| &stored.tensor)
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.weights.tensors.keys().map(String::as_str)
+    }
+
+    /// The file that holds a tensor, or that should, for messages.
+    pub fn tensor_path(&self, name: &str) -> PathBuf {
+        let stored = self.weights.tensors.get(name);
+        self.file_path(stored.map_or(self.weights.entry, |stored| &stored.file))
     }
 
     /// The bytes of a file, memory-mapped, if the checkpoint has it.

@@ -1,6 +1,7 @@
 //! One safetensors file, or several with an index that says which tensor is where.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bitnet_core::Tensor;
 use serde::Deserialize;
@@ -12,25 +13,46 @@ use crate::{Error, Result};
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// The tensors of a checkpoint and the files they are in.
+#[derive(Debug)]
+pub(super) struct Weights {
+    pub(super) tensors: BTreeMap<String, StoredTensor>,
+    /// The file through which all others are found.
+    pub(super) entry: &'static str,
+}
+
+/// A tensor and the name of its file.
+#[derive(Debug)]
+pub(super) struct StoredTensor {
+    pub(super) tensor: Tensor,
+    pub(super) file: Arc<str>,
+}
+
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
 /// All tensors of the checkpoint.
-pub(super) fn read(folder: &Folder) -> Result<BTreeMap<String, Tensor>> {
+pub(super) fn read(folder: &Folder) -> Result<Weights> {
     if let Some(bytes) = folder.read(SINGLE)? {
-        return safetensors::read(&folder.file_path(SINGLE), &bytes);
+        let tensors = safetensors::read(&folder.file_path(SINGLE), &bytes)?;
+        return Ok(Weights { tensors: stored(tensors, SINGLE).collect(), entry: SINGLE });
     }
     let Some(index) = folder.read(INDEX)? else {
         return Err(Error::checkpoint(folder.path(), format!("has neither {SINGLE} nor {INDEX}")));
     };
     let index: Index = serde_json::from_slice(&index)
         .map_err(|error| Error::checkpoint(folder.file_path(INDEX), error.to_string()))?;
-    read_indexed(folder, &index)
+    Ok(Weights { tensors: read_indexed(folder, &index)?, entry: INDEX })
 }
 
-fn read_indexed(folder: &Folder, index: &Index) -> Result<BTreeMap<String, Tensor>> {
+fn stored(tensors: BTreeMap<String, Tensor>, file: &str) -> impl Iterator<Item = (String, StoredTensor)> {
+    let file: Arc<str> = file.into();
+    tensors.into_iter().map(move |(name, tensor)| (name, StoredTensor { tensor, file: Arc::clone(&file) }))
+}
+
+fn read_indexed(folder: &Folder, index: &Index) -> Result<BTreeMap<String, StoredTensor>> {
     let shards: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
     check_names(folder, &shards)?;
     let mut tensors = BTreeMap::new();
@@ -39,17 +61,21 @@ fn read_indexed(folder: &Folder, index: &Index) -> Result<BTreeMap<String, Tenso
         let Some(bytes) = folder.read(shard)? else {
             return Err(Error::checkpoint(path, format!("is missing; {INDEX} names it")));
         };
-        for (name, tensor) in safetensors::read(&path, &bytes)? {
+        for (name, tensor) in stored(safetensors::read(&path, &bytes)?, shard) {
             if index.weight_map.get(&name).map(String::as_str) != Some(shard) {
-                return Err(Error::checkpoint(path, format!("has tensor {name}, which {INDEX} does not place here")));
+                return Err(Error::checkpoint(
+                    path,
+                    format!("has tensor {name}, which {INDEX} does not place here"),
+                ));
             }
             tensors.insert(name, tensor);
         }
     }
     match index.weight_map.iter().find(|(name, _)| !tensors.contains_key(*name)) {
-        Some((name, shard)) => {
-            Err(Error::checkpoint(folder.file_path(shard), format!("lacks tensor {name}, which {INDEX} places here")))
-        }
+        Some((name, shard)) => Err(Error::checkpoint(
+            folder.file_path(shard),
+            format!("lacks tensor {name}, which {INDEX} places here"),
+        )),
         None => Ok(tensors),
     }
 }
@@ -62,7 +88,9 @@ fn check_names(folder: &Folder, shards: &BTreeSet<&str>) -> Result<()> {
     }
     let is_shard = |name: &str| name.starts_with("model-") && is_plain(name);
     match folder.names()?.iter().find(|name| is_shard(name) && !shards.contains(name.as_str())) {
-        Some(extra) => Err(Error::checkpoint(folder.file_path(extra), format!("is a shard that {INDEX} does not name"))),
+        Some(extra) => {
+            Err(Error::checkpoint(folder.file_path(extra), format!("is a shard that {INDEX} does not name")))
+        }
         None => Ok(()),
     }
 }

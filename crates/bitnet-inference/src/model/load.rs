@@ -18,8 +18,10 @@ impl Model {
     /// Errors: a tensor that is missing, has the wrong shape or type, is not finite, or that nothing asks for.
     pub fn load(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<Self> {
         let config = ModelConfig::read(checkpoint)?;
-        let loader = Loader { checkpoint, config: &config, pool, used: RefCell::default(), stored: Cell::default() };
-        let embedding = loader.float_matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size)?;
+        let loader =
+            Loader { checkpoint, config: &config, pool, used: RefCell::default(), stored: Cell::default() };
+        let embedding =
+            loader.float_matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size)?;
         let blocks = (0..config.layers).map(|index| loader.block(index)).collect::<Result<_>>()?;
         let norm = loader.vector("model.norm.weight", config.hidden_size)?;
         let head = loader.head(loader.tensor("model.embed_tokens.weight")?)?;
@@ -40,18 +42,18 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn error(&self, name: &str, fact: impl std::fmt::Display) -> Error {
-        Error::checkpoint(self.checkpoint.path(), format!("tensor {name}: {fact}"))
+        Error::checkpoint(self.checkpoint.tensor_path(name), format!("tensor {name}: {fact}"))
     }
 
     fn find(&self, name: &str) -> Option<&Tensor> {
-        let tensor = self.checkpoint.tensors().get(name)?;
+        let tensor = self.checkpoint.tensor(name)?;
         self.used.borrow_mut().insert(name.to_owned());
         Some(tensor)
     }
 
     fn tensor(&self, name: &str) -> Result<&Tensor> {
         self.find(name).ok_or_else(|| Error::MissingTensor {
-            path: self.checkpoint.path().to_owned(),
+            path: self.checkpoint.tensor_path(name),
             name: name.to_owned(),
         })
     }
@@ -70,7 +72,8 @@ impl Loader<'_> {
         let mlp = format!("{prefix}.mlp");
         let (hidden, inner) = (c.hidden_size, c.intermediate_size);
         let (q_rows, kv_rows) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        let sub_norm = |name: String, len| c.architecture.has_sub_norms.then(|| self.vector(&name, len)).transpose();
+        let sub_norm =
+            |name: String, len| c.architecture.has_sub_norms.then(|| self.vector(&name, len)).transpose();
         let (a_bias, m_bias) = (c.attention_bias, c.mlp_bias);
         Ok(Block {
             attention: Attention {
@@ -124,15 +127,20 @@ impl Loader<'_> {
     fn ternary_linear(&self, name: &str, rows: usize, cols: usize, has_bias: bool) -> Result<Linear> {
         let weight = self.ternary_weight(name, rows, cols)?;
         let mut bias = has_bias.then(|| self.vector(&format!("{name}.bias"), rows)).transpose()?;
-        if self.stored.get() == Some(WeightForm::Packed) && self.config.quantization.scale_sense == ScaleSense::Multiply {
+        if self.stored.get() == Some(WeightForm::Packed)
+            && self.config.quantization.scale_sense == ScaleSense::Multiply
+        {
             // transformers' AutoBitLinear multiplies the biased product of packed codes by the scale.
             bias.iter_mut().flatten().for_each(|bias| *bias *= weight.scale());
         }
         let norm = match self.config.quantization.input_norm_eps {
-            Some(eps) => Some(InputNorm { weight: self.vector(&format!("{name}.rms_norm.weight"), cols)?, eps }),
+            Some(eps) => {
+                Some(InputNorm { weight: self.vector(&format!("{name}.rms_norm.weight"), cols)?, eps })
+            }
             None => None,
         };
-        let linear = BitLinear::new(weight, bias, norm).map_err(|error| self.error(name, error))?;
+        let linear = BitLinear::new(weight, bias, norm)
+            .map_err(|error| self.error(&format!("{name}.weight"), error))?;
         Ok(Linear::Ternary(linear))
     }
 
@@ -190,7 +198,8 @@ impl Loader<'_> {
         if !(stored.is_finite() && stored > 0.0) {
             return Err(self.error(&scale_name, bitnet_quant::Error::InvalidScale(stored)));
         }
-        TernaryMatrix::from_packed(rows, cols, tensor.data().clone(), scale).map_err(|error| self.error(name, error))
+        TernaryMatrix::from_packed(rows, cols, tensor.data().clone(), scale)
+            .map_err(|error| self.error(name, error))
     }
 
     fn master_weight(&self, name: &str, rows: usize, cols: usize) -> Result<TernaryMatrix> {
@@ -228,8 +237,8 @@ impl Loader<'_> {
     /// left out silently. Old files also store the rotary frequencies, which follow from the config.
     fn refuse_unused(&self) -> Result<()> {
         let used = self.used.borrow();
-        let is_unused = |name: &&String| !used.contains(*name) && !name.ends_with(".rotary_emb.inv_freq");
-        match self.checkpoint.tensors().keys().find(is_unused) {
+        let is_unused = |name: &&str| !used.contains(*name) && !name.ends_with(".rotary_emb.inv_freq");
+        match self.checkpoint.tensor_names().find(is_unused) {
             Some(name) => Err(self.error(name, "nothing in the config asks for it")),
             None => Ok(()),
         }

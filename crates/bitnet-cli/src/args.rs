@@ -1,88 +1,138 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bitnet_core::Device;
-use bitnet_inference::{EngineOptions, GenerateOptions, SamplingOptions};
+use bitnet_inference::{Engine, EngineOptions, GenerateOptions, SamplingOptions};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::failure::Failure;
+use crate::interrupt;
 
 /// Run BitNet b1.58 models.
 #[derive(Debug, Parser)]
-#[command(name = "bitnet", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(name = "bitnet", bin_name = "bitnet", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  bitnet run -p \"My fellow citizens, today we\"
+  bitnet run microsoft/bitnet-b1.58-2B-4T -p \"Once upon a time\" -n 200 --temperature 0.8
+  bitnet inspect ./model
+  bitnet eval ./model --text wiki.txt
+  bitnet doctor";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Continue a prompt: bitnet run -p "My fellow citizens, today we"
+    /// Continue a prompt: the text goes to standard output, statistics to standard error
+    #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
-    /// Say what a model is and what it costs to run: bitnet inspect ./model
+    /// Say what a model is and what it costs to run
+    #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
-    /// Measure perplexity on a text: bitnet eval ./model --text wiki.txt
+    /// Measure the perplexity of a model on a text
+    #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
-    /// Look at this machine: instruction sets, memory bandwidth, a self-test of every kernel
+    /// Look at this machine: instruction sets, read bandwidth, a self-test of every kernel
+    #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
 }
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  bitnet run -p \"My fellow citizens, today we\"              the embedded model, no download
+  bitnet run ./model -p \"The capital of France is\" -n 20    a folder with config.json
+  bitnet run -p \"Once\" --temperature 0.8 --seed 7           random, and the same again
+  bitnet run -p \"In the beginning\" --stop \".\" --stop \"!\"    one sentence
+  cat prompt.txt | bitnet run -f - --json                  a prompt from a pipe, all figures";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  bitnet inspect
+  bitnet inspect ./model --json";
+
+const EVAL_EXAMPLES: &str = "\
+Examples:
+  bitnet eval --text wiki.txt
+  bitnet eval ./model --text wiki.txt --window 1024 --max-windows 20 --json";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  bitnet doctor
+  BITNET_ISA=scalar bitnet doctor --json    with an instruction set forced";
 
 /// The model and where it runs.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ModelArgs {
     /// A folder, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
-    pub(crate) model: Option<String>,
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    model: Option<String>,
     /// Number of threads [default: the physical cores this process may use]
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    threads: Option<usize>,
     /// Where to run: auto or cpu
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub(crate) device: Device,
+    device: Device,
 }
 
 impl ModelArgs {
-    /// As the engine takes them.
-    pub(crate) fn options(&self) -> EngineOptions {
-        EngineOptions { device: self.device, threads: self.threads, isa: None }
+    /// Loads the model, unless Ctrl-C comes first.
+    pub(crate) fn load(self) -> Result<Arc<Engine>, Failure> {
+        let options = EngineOptions { device: self.device, threads: self.threads, isa: None };
+        interrupt::or_done(move || Ok(Engine::load(self.model.as_deref(), &options)?))
     }
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// The prompt
-    #[arg(short, long, value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
-    pub(crate) prompt: Option<String>,
-    /// A file that holds the prompt; - reads standard input
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    pub(crate) prompt: PromptArgs,
     /// The most tokens to generate
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
-    pub(crate) max_tokens: usize,
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128, value_parser = count, allow_negative_numbers = true)]
+    max_tokens: usize,
     /// Divides the logits; 0 takes the most probable token
     #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
-    pub(crate) temperature: f32,
+    temperature: f32,
     /// Keep the N most probable tokens; 0 keeps all
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) top_k: usize,
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    top_k: usize,
     /// Keep the most probable tokens that together reach this probability
     #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true)]
-    pub(crate) top_p: f32,
+    top_p: f32,
     /// Drop tokens less probable than this share of the most probable one
     #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
-    pub(crate) min_p: f32,
+    min_p: f32,
     /// Make tokens that were there already less probable; 1 does nothing
     #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true)]
-    pub(crate) repetition_penalty: f32,
-    /// Seed of the random numbers: the same seed gives the same text
-    #[arg(long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
+    repetition_penalty: f32,
+    /// Seed of the random numbers: the same seed gives the same text [default: a new one]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seed: Option<u64>,
     /// End at this text, which is not printed; may be given several times
-    #[arg(long, value_name = "S")]
-    pub(crate) stop: Vec<String>,
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// Print one JSON object instead of the text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Where the prompt comes from.
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub(crate) struct PromptArgs {
+    /// The prompt
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) prompt: Option<String>,
+    /// A file that holds the prompt, used to its last byte; - reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 impl RunArgs {
@@ -105,7 +155,8 @@ impl RunArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct InspectArgs {
-    /// A folder, or a hub id; without one the embedded bitnet-tiny
+    /// A folder, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) model: Option<String>,
     /// Print one JSON object
     #[arg(long)]
@@ -114,17 +165,17 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct EvalArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// The text
+    /// A file that holds the text; - reads standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) text: PathBuf,
     /// Tokens per window; each window starts with an empty context
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = count, allow_negative_numbers = true)]
     pub(crate) window: usize,
-    /// Evaluate this many windows at most
-    #[arg(long, value_name = "N")]
+    /// Evaluate this many windows at most [default: the whole text]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub(crate) max_windows: Option<usize>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -133,9 +184,17 @@ pub(crate) struct EvalArgs {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct DoctorArgs {
     /// Number of threads [default: the physical cores this process may use]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A number of things, at least one.
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a whole number of at least 1 is needed".to_owned()),
+        Ok(count) => Ok(count),
+    }
 }

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::args::DoctorArgs;
 use crate::failure::Failure;
-use crate::{print_json, print_line};
+use crate::interrupt;
+use crate::output::{self, grouped};
 
 /// Bytes summed to measure the bandwidth: several times any last-level cache of a desktop.
 const BANDWIDTH_BYTES: usize = 256 << 20;
@@ -43,11 +44,12 @@ struct Outcome {
 
 /// Prints what this machine offers, and fails when a kernel computes something wrong.
 pub(crate) fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
-    let report = examine(args.threads)?;
+    let threads = args.threads;
+    let report = interrupt::or_done(move || examine(threads))?;
     if args.json {
-        print_json(&report)?;
+        output::json(&report)?;
     } else {
-        print(&report)?;
+        output::table(&rows(&report))?;
     }
     match report.self_test.iter().find(|outcome| outcome.wrong > 0) {
         Some(Outcome { isa, wrong, .. }) => {
@@ -89,18 +91,28 @@ fn cpu_name() -> Option<String> {
     Some(name.trim().to_owned())
 }
 
-fn print(report: &Report) -> Result<(), Failure> {
+fn rows(report: &Report) -> Vec<(&'static str, String)> {
+    let (physical, logical, threads) = (report.physical_cores, report.logical_cores, report.threads);
     let Bandwidth { one_thread, all_threads } = report.read_bandwidth_gb_s;
-    print_line(&format!("bitnet          {} on {} {}", report.version, report.os, report.arch))?;
-    print_line(&format!("cpu             {}", report.cpu.as_deref().unwrap_or("unnamed")))?;
-    let (physical, logical) = (report.physical_cores, report.logical_cores);
-    print_line(&format!("cores           {physical} physical, {logical} logical; {} threads used", report.threads))?;
-    let forced = if report.isa_forced { " (forced by BITNET_ISA)" } else { "" };
-    print_line(&format!("instructions    {}; used: {}{forced}", report.isas.join(", "), report.isa))?;
-    print_line(&format!("read bandwidth  {one_thread:.1} GB/s with one thread, {all_threads:.1} with all"))?;
-    for Outcome { isa, products, wrong } in &report.self_test {
-        let verdict = if *wrong == 0 { "all equal the reference".to_owned() } else { format!("{wrong} are WRONG") };
-        print_line(&format!("self-test       {isa}: {products} products, {verdict}"))?;
-    }
-    Ok(())
+    let forced = if report.isa_forced { ", forced by BITNET_ISA" } else { "" };
+    let mut rows = vec![("bitnet", format!("{} on {} {}", report.version, report.os, report.arch))];
+    rows.extend(report.cpu.clone().map(|cpu| ("cpu", cpu)));
+    rows.extend([
+        ("cores", format!("{physical} physical, {logical} logical")),
+        ("threads", threads.to_string()),
+        ("instruction sets", format!("{}; used: {}{forced}", report.isas.join(", "), report.isa)),
+        (
+            "read bandwidth",
+            format!("{one_thread:.1} GB/s with 1 thread, {all_threads:.1} GB/s with {threads}"),
+        ),
+    ]);
+    rows.extend(report.self_test.iter().map(|Outcome { isa, products, wrong }| {
+        let products = grouped(*products);
+        let verdict = match wrong {
+            0 => format!("{products} products, all right"),
+            wrong => format!("{products} products, {} WRONG", grouped(*wrong)),
+        };
+        ("self-test", format!("{isa}: {verdict}"))
+    }));
+    rows
 }

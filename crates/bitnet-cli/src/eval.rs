@@ -1,5 +1,6 @@
 //! `bitnet eval`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bitnet_inference::{Engine, Perplexity};
@@ -8,8 +9,8 @@ use serde::Serialize;
 
 use crate::args::EvalArgs;
 use crate::failure::Failure;
-use crate::run::read_text;
-use crate::{interrupt, print_json, print_line};
+use crate::output::{self, grouped};
+use crate::{interrupt, text};
 
 #[derive(Serialize)]
 struct Report {
@@ -20,37 +21,52 @@ struct Report {
 }
 
 /// Prints the perplexity of a model on a text.
-pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
-    let text = read_text(&args.text)?;
-    interrupt::watch();
-    let engine = Engine::load(args.model.model.as_deref(), &args.model.options())?;
+pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
+    let text = text::read(args.text)?;
+    let engine = args.model.load()?;
     let started = Instant::now();
-    let bar = progress_bar();
-    let result = engine.perplexity(&text, args.window, args.max_windows, |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        interrupt::check()
-    });
-    bar.finish_and_clear();
-    let result = result?;
+    let result = measure(engine, text, args.window, args.max_windows)?;
     let seconds = started.elapsed().as_secs_f64();
     let report = Report { tokens_per_s: result.tokens as f64 / seconds, result, seconds };
-    if args.json {
-        return print_json(&report);
-    }
-    let Perplexity { perplexity, nll, windows, window, tokens, .. } = report.result;
-    print_line(&format!("perplexity  {perplexity:.4}"))?;
-    print_line(&format!("nll         {nll:.6} nats per token"))?;
-    print_line(&format!("text        {tokens} tokens, {windows} windows of {window}"))?;
-    print_line(&format!("speed       {:.1} tokens/s", report.tokens_per_s))
+    if args.json { output::json(&report) } else { output::table(&rows(&report)) }
+}
+
+/// The perplexity, under a progress bar.
+fn measure(
+    engine: Arc<Engine>,
+    text: String,
+    window: usize,
+    max_windows: Option<usize>,
+) -> Result<Perplexity, Failure> {
+    let bar = progress_bar();
+    let handle = bar.clone();
+    let result = interrupt::or_done(move || {
+        engine.perplexity(&text, window, max_windows, |done, all| {
+            handle.set_length(all as u64);
+            handle.set_position(done as u64);
+            interrupt::check()
+        })
+    });
+    bar.finish_and_clear();
+    result
 }
 
 /// On stderr, and only where that is a terminal.
 fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} window {pos}/{len}, {eta} left");
     let bar = ProgressBar::new(0);
-    match style {
+    match ProgressStyle::with_template("{bar:40} window {pos}/{len}, {eta} left") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
+}
+
+fn rows(report: &Report) -> Vec<(&'static str, String)> {
+    let Perplexity { perplexity, nll, window, windows, tokens, .. } = report.result;
+    vec![
+        ("perplexity", format!("{perplexity:.4}")),
+        ("nll", format!("{nll:.6} nats per token")),
+        ("windows", format!("{} of {window} tokens", grouped(windows))),
+        ("tokens", grouped(tokens)),
+        ("speed", format!("{:.1} tokens/s, {:.1} s", report.tokens_per_s, report.seconds)),
+    ]
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use bitnet_core::Error as CoreError;
 use bitnet_inference::Error;
 
 /// A failure of a command.
@@ -10,8 +11,6 @@ use bitnet_inference::Error;
 pub(crate) enum Failure {
     /// The engine's error.
     Engine(Error),
-    /// Wrong use that the parser cannot see.
-    Usage(String),
     /// Something else, in one line.
     Other(String),
     /// Standard output did not take what was written.
@@ -27,28 +26,39 @@ impl Failure {
     /// The exit status.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::Usage(_)
-            | Self::Engine(
-                Error::InvalidOption { .. }
-                | Error::EmptyPrompt
-                | Error::Core(bitnet_core::Error::ThreadCount { .. }),
+            Self::Engine(
+                Error::InvalidOption { .. } | Error::EmptyPrompt | Error::Core(CoreError::ThreadCount { .. }),
             ) => Self::USAGE,
-            Self::Interrupted => 130,
+            Self::Output(_) if self.is_closed_pipe() => 0,
             Self::Engine(_) | Self::Other(_) | Self::Output(_) => 1,
+            // 128 and the number of the signal, as a shell has it.
+            Self::Interrupted => 130,
         }
     }
 
-    /// The message, in one line whatever it quotes.
-    pub(crate) fn line(&self) -> String {
-        self.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    /// Whether there is nothing to say: who closed the pipe has enough, who pressed Ctrl-C knows.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self, Self::Interrupted) || self.is_closed_pipe()
+    }
+
+    fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // In the words of the command line.
+            Self::Engine(Error::InvalidOption { name, expected, got }) => {
+                write!(f, "--{} must be {expected}, not {got}", name.replace('_', "-"))
+            }
+            // No option asks for an instruction set.
+            Self::Engine(Error::Core(
+                error @ (CoreError::UnknownIsa { .. } | CoreError::IsaUnavailable { .. }),
+            )) => write!(f, "BITNET_ISA: {error}"),
             Self::Engine(error) => error.fmt(f),
-            Self::Usage(text) | Self::Other(text) => f.write_str(text),
+            Self::Other(text) => f.write_str(text),
             Self::Output(error) => write!(f, "standard output: {error}"),
             Self::Interrupted => f.write_str("interrupted"),
         }

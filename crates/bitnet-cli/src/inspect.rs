@@ -4,43 +4,43 @@ use bitnet_inference::{Engine, EngineOptions, Summary};
 
 use crate::args::InspectArgs;
 use crate::failure::Failure;
-use crate::{print_json, print_line};
+use crate::interrupt;
+use crate::output::{self, grouped};
 
 /// Prints what a model is and what it costs to run.
-pub(crate) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
-    let summary = Engine::load(args.model.as_deref(), &EngineOptions::default())?.summary();
-    if args.json {
-        return print_json(&summary);
-    }
-    for (name, value) in rows(&summary) {
-        print_line(&format!("{name:<16}{value}"))?;
-    }
-    Ok(())
+pub(crate) fn inspect(args: InspectArgs) -> Result<(), Failure> {
+    let summary = interrupt::or_done(move || {
+        Ok(Engine::load(args.model.as_deref(), &EngineOptions::default())?.summary())
+    })?;
+    if args.json { output::json(&summary) } else { output::table(&rows(&summary)) }
 }
 
 fn rows(s: &Summary) -> Vec<(&'static str, String)> {
-    let ids = s.eos.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-    let weights = match s.scale_sense {
-        Some(sense) => format!("{}, scales {sense}", s.weights),
-        None => format!("{}, ternarised at load", s.weights),
-    };
-    let head = if s.tied_head { "the embedding" } else { "its own" };
     let share = 100.0 * s.ternary_parameters as f64 / s.parameters as f64;
-    let optional = |id: Option<u32>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+    let bos = s.bos.map_or_else(|| "none".to_owned(), |id| id.to_string());
+    let eos = s.eos.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let eos = if eos.is_empty() { "none" } else { &eos };
     vec![
         ("model", s.model.clone()),
         ("family", s.family.clone()),
-        ("parameters", format!("{}, {} ternary ({share:.1} %)", s.parameters, s.ternary_parameters)),
+        ("parameters", format!("{}, {share:.1} % of them ternary", grouped(s.parameters))),
+        ("ternary", grouped(s.ternary_parameters)),
         ("layers", s.layers.to_string()),
-        ("hidden", format!("{}, feed-forward {} ({})", s.hidden_size, s.intermediate_size, s.activation)),
-        ("heads", format!("{} of {}, {} for keys and values", s.heads, s.head_dim, s.kv_heads)),
-        ("context", format!("{} tokens, rope theta {}, scaling {}", s.context_length, s.rope_theta, s.rope_scaling)),
-        ("weights", weights),
-        ("head", head.to_owned()),
-        ("memory", format!("{} bytes, {:.3} per weight", s.weight_bytes, s.bytes_per_weight)),
-        ("per token", format!("{} bytes read", s.bytes_per_token)),
-        ("tokenizer", format!("{}, vocabulary {}", s.tokenizer.unwrap_or("none"), s.vocab_size)),
-        ("special tokens", format!("bos {}, end of text {}", optional(s.bos), if ids.is_empty() { "none" } else { &ids })),
+        ("hidden size", s.hidden_size.to_string()),
+        ("feed-forward", format!("{}, {}", s.intermediate_size, s.activation)),
+        ("heads", format!("{} of size {}, {} for keys and values", s.heads, s.head_dim, s.kv_heads)),
+        ("head", if s.tied_head { "the embedding" } else { "its own matrix" }.to_owned()),
+        ("context", format!("{} tokens", grouped(s.context_length))),
+        ("RoPE", format!("theta {}, scaling {}", s.rope_theta, s.rope_scaling)),
+        (
+            "weights",
+            if s.scale_sense.is_some() { "packed" } else { "masters, ternarised at load" }.to_owned(),
+        ),
+        ("scale sense", s.scale_sense.unwrap_or("none, scales are made at load").to_owned()),
+        ("weight bytes", format!("{}, {:.3} per weight", grouped(s.weight_bytes), s.bytes_per_weight)),
+        ("bytes per token", format!("{} read for each token decoded", grouped(s.bytes_per_token))),
+        ("tokenizer", format!("{}, vocabulary {}", s.tokenizer.unwrap_or("none"), grouped(s.vocab_size))),
+        ("special tokens", format!("begin {bos}, end {eos}")),
         ("chat template", if s.chat_template { "yes" } else { "no" }.to_owned()),
     ]
 }

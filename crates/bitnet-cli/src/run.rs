@@ -1,31 +1,33 @@
 //! `bitnet run`.
 
-use std::io::{Read, Write};
-use std::path::Path;
-
-use bitnet_inference::{Engine, FinishReason, Generation, Step, Timings, TokenStream};
+use bitnet_inference::{Engine, Error, FinishReason, Generation, Step, Timings, TokenStream};
 use serde::Serialize;
 
 use crate::args::RunArgs;
 use crate::failure::Failure;
-use crate::{interrupt, print_json};
+use crate::{interrupt, output, text};
 
 /// Prints the continuation of a prompt as it comes, then statistics to stderr; or one JSON object.
-pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let prompt = match (&args.prompt, &args.file) {
-        (Some(prompt), _) => prompt.clone(),
-        (None, Some(file)) => read_text(file)?,
-        (None, None) => return Err(Failure::Usage("give a prompt with -p or -f".to_owned())),
+pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
+    let options = args.options();
+    // Before a model is loaded, or even downloaded.
+    options.check()?;
+    let prompt = match (args.prompt.prompt, args.prompt.file) {
+        (Some(prompt), _) => prompt,
+        (None, Some(file)) => text::read(file)?,
+        (None, None) => String::new(),
     };
-    interrupt::watch();
-    let engine = Engine::load(args.model.model.as_deref(), &args.model.options())?;
-    interrupt::check()?;
-    let stream = engine.stream(prompt.as_str(), &args.options())?;
-    let generation = drive(stream, !args.json)?;
+    if prompt.is_empty() {
+        return Err(Error::EmptyPrompt.into());
+    }
+    let engine = args.model.load()?;
+    let stream = engine.stream(prompt.as_str(), &options)?;
+    let generation = if args.json { collect(stream) } else { print(stream) }?;
     if args.json {
-        print_json(&Report::new(&generation))?;
+        output::json(&Report::new(&generation))?;
     } else {
-        print_statistics(&generation, &engine.backend().description());
+        output::note(&statistics(&generation));
+        output::note(&settings(&engine, &generation, options.sampling.temperature > 0.0));
     }
     match generation.finish_reason {
         FinishReason::Cancelled => Err(Failure::Interrupted),
@@ -34,24 +36,33 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// Runs the stream to its end, or to Ctrl-C.
-fn drive(mut stream: TokenStream, print: bool) -> Result<Generation, Failure> {
-    let mut out = std::io::stdout();
+fn collect(stream: TokenStream) -> Result<Generation, Failure> {
+    drive(stream, |_| Ok(()))
+}
+
+/// As [`collect`], printing the text and a newline behind it.
+fn print(stream: TokenStream) -> Result<Generation, Failure> {
+    let generation = drive(stream, output::text);
+    // Whatever ended the text, what comes next starts on a line of its own.
+    let ended = output::text("\n");
+    let generation = generation?;
+    ended.map(|()| generation)
+}
+
+fn drive(
+    mut stream: TokenStream,
+    mut take: impl FnMut(&str) -> Result<(), Failure>,
+) -> Result<Generation, Failure> {
     loop {
         if interrupt::is_pressed() {
             stream.cancel()?;
         }
         match stream.advance()? {
-            Step::Chunk(chunk) if print => {
-                out.write_all(chunk.text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)?;
-            }
-            Step::Prefill | Step::Chunk(_) => {}
-            Step::Done(_) => break,
+            Step::Chunk(chunk) if !chunk.text.is_empty() => take(&chunk.text)?,
+            Step::Chunk(_) | Step::Prefill => {}
+            Step::Done(_) => return Ok(stream.generation()),
         }
     }
-    if print {
-        writeln!(out).map_err(Failure::Output)?;
-    }
-    Ok(stream.generation())
 }
 
 #[derive(Serialize)]
@@ -79,29 +90,18 @@ impl<'a> Report<'a> {
     }
 }
 
-fn print_statistics(generation: &Generation, description: &str) {
+fn statistics(generation: &Generation) -> String {
     let Timings { prefill_tokens_per_s, decode_tokens_per_s, .. } = generation.timings;
-    let line = format!(
-        "prompt {} tokens, {prefill_tokens_per_s:.1} tokens/s; text {} tokens, {decode_tokens_per_s:.1} tokens/s; \
-         finished: {}; {description}",
+    format!(
+        "prompt: {} tokens, {prefill_tokens_per_s:.1} tokens/s; text: {} tokens, {decode_tokens_per_s:.1} tokens/s; \
+         finish: {}",
         generation.prompt_tokens,
         generation.token_ids.len(),
         generation.finish_reason,
-    );
-    drop(writeln!(std::io::stderr(), "\n{line}"));
+    )
 }
 
-/// The text of a file, or of standard input for `-`.
-pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    let read = if path == Path::new("-") {
-        std::io::stdin().read_to_end(&mut bytes).map(drop)
-    } else {
-        std::fs::read(path).map(|content| bytes = content)
-    };
-    read.map_err(|source| bitnet_inference::Error::io(path, source))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Failure::Other(format!("{}: is not UTF-8 (byte {at})", path.display()))
-    })
+fn settings(engine: &Engine, generation: &Generation, is_random: bool) -> String {
+    let device = engine.backend().description();
+    if is_random { format!("{device}; seed {}", generation.seed) } else { device }
 }

@@ -25,7 +25,11 @@ fn locate(model: &str) -> Result<PathBuf> {
     }
     #[cfg(feature = "hub")]
     if crate::hub::is_hub_id(model) {
-        return crate::hub::download(model, crate::hub::Progress::Bar);
+        return crate::hub::download(model, crate::hub::Progress::Bar).map_err(|error| match error {
+            // A mistyped path looks like a hub id.
+            Error::Hub { id, reason } => Error::Hub { id, reason: format!("{reason}; there is no such folder either") },
+            error => error,
+        });
     }
     Err(Error::ModelNotFound { path: path.to_owned() })
 }

@@ -104,7 +104,9 @@ impl Model {
             let mut all = Vec::with_capacity(ids.len() * vocab_size);
             self.engine.visit_logits(&ids, BATCH, |position, logits: &[f32]| {
                 all.extend_from_slice(logits);
-                if position % BATCH == 0 { Python::attach(Python::check_signals)? }
+                if position % BATCH == 0 {
+                    check_signals()?;
+                }
                 Ok::<(), Failure>(())
             })?;
             Ok::<_, Failure>(all)
@@ -127,9 +129,7 @@ impl Model {
         let window = count("window", window)?;
         let max_windows = max_windows.map(|windows| count("max_windows", windows)).transpose()?;
         let result = py.detach(|| {
-            self.engine.perplexity(text, window, max_windows, |_, _| {
-                Python::attach(Python::check_signals).map_err(Failure::from)
-            })
+            self.engine.perplexity(text, window, max_windows, |_, _| check_signals().map_err(Failure::from))
         })?;
         Ok(result.perplexity)
     }
@@ -212,6 +212,12 @@ impl Model {
         let ids = token_ids("prompt", prompt)?;
         Ok(py.detach(|| self.engine.stream(Prompt::Ids(&ids), &options))?)
     }
+}
+
+/// Looks at Ctrl-C from code that runs without the interpreter.
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
+fn check_signals() -> PyResult<()> {
+    Python::attach(|py| py.check_signals())
 }
 
 /// A number that counts something.

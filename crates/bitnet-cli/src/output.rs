@@ -1,0 +1,56 @@
+//! Printing: results to standard output, everything else to standard error.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Text as it is, at once.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+/// Rows of a name and a value, aligned.
+pub(crate) fn table(rows: &[(&str, String)]) -> Result<(), Failure> {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect();
+    text(&lines.concat())
+}
+
+/// One JSON object, in one line.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string(value).map_err(|error| Failure::Output(error.into()))?;
+    text(&(json + "\n"))
+}
+
+/// A line for the reader to standard error: one, and harmless to a terminal, whatever it quotes.
+pub(crate) fn note(line: &str) {
+    let words = line.split(char::is_control).map(str::trim).filter(|part| !part.is_empty());
+    // There is nowhere to say that standard error is closed.
+    drop(writeln!(io::stderr(), "{}", words.collect::<Vec<_>>().join(" ")));
+}
+
+/// A number in groups of three digits.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let group_ends = |&at: &usize| at > 0 && (digits.len() - at).is_multiple_of(3);
+    let mut text = digits.clone();
+    for at in (0..digits.len()).rev().filter(group_ends) {
+        text.insert(at, ',');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_come_in_threes() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (2_412_820_480, "2,412,820,480")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

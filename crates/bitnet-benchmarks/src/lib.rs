@@ -1,1 +1,5 @@
-//! placeholder during bring-up
+//! What the benches run on.
+
+mod cases;
+
+pub use cases::{Case, SHAPES, Shape};

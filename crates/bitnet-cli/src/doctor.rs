@@ -64,6 +64,8 @@ fn examine(threads: Option<usize>) -> Result<Report, Failure> {
     let pool = ThreadPool::new(threads.unwrap_or_else(ThreadPool::default_threads))?;
     let one = ThreadPool::new(1)?;
     let measure = |pool: &ThreadPool| bandwidth::read_gb_per_s(pool, BANDWIDTH_BYTES, BANDWIDTH_REPETITIONS);
+    let one_thread = measure(&one);
+    let all_threads = if pool.threads() == 1 { one_thread } else { measure(&pool) };
     let outcomes = self_test(&pool).map_err(bitnet_inference::Error::from)?;
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
@@ -76,7 +78,7 @@ fn examine(threads: Option<usize>) -> Result<Report, Failure> {
         isas: Isa::available().into_iter().map(Isa::name).collect(),
         isa: isa.name(),
         isa_forced: std::env::var_os("BITNET_ISA").is_some_and(|name| !name.is_empty()),
-        read_bandwidth_gb_s: Bandwidth { one_thread: measure(&one), all_threads: measure(&pool) },
+        read_bandwidth_gb_s: Bandwidth { one_thread, all_threads },
         self_test: outcomes
             .into_iter()
             .map(|SelfTest { isa, products, wrong }| Outcome { isa: isa.name(), products, wrong })
@@ -94,6 +96,7 @@ fn cpu_name() -> Option<String> {
 fn rows(report: &Report) -> Vec<(&'static str, String)> {
     let (physical, logical, threads) = (report.physical_cores, report.logical_cores, report.threads);
     let Bandwidth { one_thread, all_threads } = report.read_bandwidth_gb_s;
+    let all = if threads > 1 { format!(", {all_threads:.1} GB/s with {threads}") } else { String::new() };
     let forced = if report.isa_forced { ", forced by BITNET_ISA" } else { "" };
     let mut rows = vec![("bitnet", format!("{} on {} {}", report.version, report.os, report.arch))];
     rows.extend(report.cpu.clone().map(|cpu| ("cpu", cpu)));
@@ -101,10 +104,7 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
         ("cores", format!("{physical} physical, {logical} logical")),
         ("threads", threads.to_string()),
         ("instruction sets", format!("{}; used: {}{forced}", report.isas.join(", "), report.isa)),
-        (
-            "read bandwidth",
-            format!("{one_thread:.1} GB/s with 1 thread, {all_threads:.1} GB/s with {threads}"),
-        ),
+        ("read bandwidth", format!("{one_thread:.1} GB/s with 1 thread{all}")),
     ]);
     rows.extend(report.self_test.iter().map(|Outcome { isa, products, wrong }| {
         let products = grouped(*products);

@@ -24,6 +24,13 @@ struct Report {
 pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
     let text = text::read(args.text)?;
     let engine = args.model.load()?;
+    let context = engine.model().config.context_length;
+    if args.window > context {
+        let window = args.window;
+        return Err(Failure::Other(format!(
+            "--window is {window}; the context of this model holds {context} tokens"
+        )));
+    }
     let started = Instant::now();
     let result = measure(engine, text, args.window, args.max_windows)?;
     let seconds = started.elapsed().as_secs_f64();

@@ -26,8 +26,10 @@ fn locate(model: &str) -> Result<PathBuf> {
     #[cfg(feature = "hub")]
     if crate::hub::is_hub_id(model) {
         return crate::hub::download(model, crate::hub::Progress::Bar).map_err(|error| match error {
-            // A mistyped path looks like a hub id.
-            Error::Hub { id, reason } => Error::Hub { id, reason: format!("{reason}; there is no such folder either") },
+            // More likely a mistyped path, which looks like a hub id.
+            Error::Hub { id, reason } if path.parent().is_some_and(Path::is_dir) => {
+                Error::Hub { id, reason: format!("{reason}; nor is there such a folder") }
+            }
             error => error,
         });
     }

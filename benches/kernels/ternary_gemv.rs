@@ -28,7 +28,8 @@ fn ternary_product(criterion: &mut Criterion) {
                 kernel.matmul_i32(&pool, &w, &x, &mut out).unwrap();
                 assert_eq!(out, expected, "{isa}");
                 group.bench_function(BenchmarkId::new(isa.name(), shape.name), |bencher| {
-                    bencher.iter(|| kernel.matmul_i32(&pool, black_box(&w), black_box(&x), &mut out).unwrap());
+                    bencher
+                        .iter(|| kernel.matmul_i32(&pool, black_box(&w), black_box(&x), &mut out).unwrap());
                 });
             }
         }

@@ -1,9 +1,11 @@
 """Run BitNet b1.58 models: ternary weights, int8 activations, no PyTorch.
 
-    import bitnet_rust as bn
+```python
+import bitnet_rust as bn
 
-    model = bn.load()  # the embedded model; or bn.load("path/or/hub-id")
-    print(model.generate("My fellow citizens, today we", max_tokens=32))
+model = bn.load()  # the embedded model; or bn.load("path/or/hub-id")
+print(model.generate("My fellow citizens, today we", max_tokens=32))
+```
 """
 
 from bitnet_rust._errors import (

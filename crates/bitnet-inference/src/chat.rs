@@ -74,7 +74,9 @@ impl ChatTemplate {
         let config: RawTokenizerConfig = checkpoint.json(TOKENIZER_CONFIG)?.unwrap_or_default();
         let in_config = config.chat_template.and_then(|template| match template {
             RawTemplate::One(source) => Some(source),
-            RawTemplate::Named(all) => all.into_iter().find(|one| one.name == "default").map(|one| one.template),
+            RawTemplate::Named(all) => {
+                all.into_iter().find(|one| one.name == "default").map(|one| one.template)
+            }
         });
         let (path, source) = match checkpoint.file(TEMPLATE_FILE)? {
             Some(bytes) => {
@@ -170,10 +172,7 @@ mod tests {
     #[test]
     fn what_the_template_raises_is_the_error() {
         let error = template("{{ raise_exception('roles must alternate') }}").render(&[], false).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "tokenizer_config.json: chat template: roles must alternate (line 1)"
-        );
+        assert_eq!(error.to_string(), "tokenizer_config.json: chat template: roles must alternate (line 1)");
     }
 
     #[test]

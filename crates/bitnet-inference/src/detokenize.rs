@@ -70,7 +70,8 @@ mod tests {
 
     fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
         let mut detokenizer = Detokenizer::default();
-        let mut pieces: Vec<String> = ids.iter().map(|&id| detokenizer.push(tokenizer, id).unwrap()).collect();
+        let mut pieces: Vec<String> =
+            ids.iter().map(|&id| detokenizer.push(tokenizer, id).unwrap()).collect();
         pieces.push(detokenizer.finish(tokenizer).unwrap());
         pieces
     }

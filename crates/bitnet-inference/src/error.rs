@@ -91,7 +91,9 @@ pub enum Error {
         vocab_size: usize,
     },
     /// The prompt does not fit, or leaves no room for a token behind it.
-    #[error("the prompt has {prompt_tokens} tokens; the context holds {context_length}, prompt and text together")]
+    #[error(
+        "the prompt has {prompt_tokens} tokens; the context holds {context_length}, prompt and text together"
+    )]
     ContextLength {
         /// Length of the prompt, in tokens.
         prompt_tokens: usize,

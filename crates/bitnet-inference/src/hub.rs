@@ -21,6 +21,7 @@ mod files;
 mod header;
 mod id;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
@@ -68,7 +69,8 @@ pub fn is_hub_id(s: &str) -> bool {
 pub fn download(id: &str, progress: Progress) -> Result<PathBuf> {
     let snapshot = fetch(id, &HubConfig::from_env(), progress)?;
     if let Some(warning) = snapshot.warning {
-        eprintln!("warning: {warning}");
+        // Where nobody can read it, nobody misses it.
+        drop(writeln!(std::io::stderr(), "warning: {warning}"));
     }
     Ok(snapshot.path)
 }

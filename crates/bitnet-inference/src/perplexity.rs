@@ -31,8 +31,8 @@ impl Engine {
     ///
     /// `progress(done, all)` is called before each window and may stop the evaluation by returning an error.
     ///
-    /// Errors: [`Error::TextTooShort`] when there is no whole window, [`Error::InvalidOption`],
-    /// [`Error::ContextLength`] when a window exceeds the context.
+    /// Errors: [`Error::TextTooShort`] when there is no whole window, [`Error::InvalidOption`]
+    /// for a window of 0 or beyond the context.
     pub fn perplexity<E: From<Error>>(
         &self,
         text: &str,
@@ -46,7 +46,8 @@ impl Engine {
             return Err(Error::InvalidOption { name, expected: "at least 1", got: "0".to_owned() }.into());
         }
         if window > context_length {
-            return Err(Error::ContextLength { prompt_tokens: window, context_length }.into());
+            let (expected, got) = ("at most the context of the model", window.to_string());
+            return Err(Error::InvalidOption { name: "window", expected, got }.into());
         }
         let ids = self.tokenizer()?.encode(text, true)?;
         self.check_ids(&ids)?;
@@ -60,7 +61,14 @@ impl Engine {
             nll_per_window.push(self.window_nll(&ids[index * window..=(index + 1) * window])?);
         }
         let nll = nll_per_window.iter().sum::<f64>() / windows as f64;
-        Ok(Perplexity { perplexity: nll.exp(), nll, nll_per_window, window, windows, tokens: windows * window })
+        Ok(Perplexity {
+            perplexity: nll.exp(),
+            nll,
+            nll_per_window,
+            window,
+            windows,
+            tokens: windows * window,
+        })
     }
 
     /// Mean negative log-likelihood of all tokens of a window but the first.

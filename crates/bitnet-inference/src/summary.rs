@@ -65,7 +65,12 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn new(path: &Path, model: &Model, tokenizer: Option<&Tokenizer>, chat_template: bool) -> Self {
+    pub(crate) fn new(
+        path: &Path,
+        model: &Model,
+        tokenizer: Option<&Tokenizer>,
+        chat_template: bool,
+    ) -> Self {
         let c = &model.config;
         let ternary = |linear: &&Linear| matches!(linear, Linear::Ternary(_));
         let vectors = model.vector_elements();

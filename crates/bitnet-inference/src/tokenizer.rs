@@ -23,9 +23,10 @@ impl Tokenizer {
         let error = |reason: String| Error::Tokenizer { path: path.clone(), reason };
         let Some(bytes) = checkpoint.file(TOKENIZER)? else { return Ok(None) };
         // The tokenizers crate panics on some texts that are not JSON.
-        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|reason| error(reason.to_string()))?;
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(&*bytes).map_err(|reason| error(one_line(&reason.to_string())))?;
+        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
+            .map_err(|reason| error(reason.to_string()))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&*bytes)
+            .map_err(|reason| error(one_line(&reason.to_string())))?;
         // A tokenizer saved while training may cut or pad every text.
         inner.with_truncation(None).map_err(|reason| error(one_line(&reason.to_string())))?;
         inner.with_padding(None);
@@ -39,7 +40,8 @@ impl Tokenizer {
 
     /// Token ids of `text`. With `add_special_tokens` the post-processor adds what it adds, usually the BOS token.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, add_special_tokens).map_err(|error| self.error(&error))?;
+        let encoding =
+            self.inner.encode_fast(text, add_special_tokens).map_err(|error| self.error(&error))?;
         Ok(encoding.get_ids().to_vec())
     }
 

@@ -97,7 +97,11 @@ impl Model {
     /// Logits behind every token: float32 [len(ids), vocab_size].
     ///
     /// Raises PromptError for no ids or an id outside the vocabulary, ContextLengthError.
-    fn logits<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> Result<Bound<'py, PyArrayDyn<f32>>, Failure> {
+    fn logits<'py>(
+        &self,
+        py: Python<'py>,
+        ids: &Bound<'py, PyAny>,
+    ) -> Result<Bound<'py, PyArrayDyn<f32>>, Failure> {
         let ids = token_ids("ids", ids)?;
         let vocab_size = self.engine.model().config.vocab_size;
         let all = py.detach(|| {
@@ -191,7 +195,11 @@ impl Model {
     fn __repr__(&self) -> String {
         let summary = self.engine.summary();
         let (family, parameters) = (&summary.family, summary.parameters as f64 / 1e6);
-        format!("Model({:?}, {family}, {parameters:.1} M parameters, {})", summary.model, self.engine.backend().description())
+        format!(
+            "Model({:?}, {family}, {parameters:.1} M parameters, {})",
+            summary.model,
+            self.engine.backend().description()
+        )
     }
 }
 
@@ -204,7 +212,8 @@ impl Model {
         sampling: SamplingOptions,
         stop: Option<&Bound<'_, PyAny>>,
     ) -> Result<TokenStream, Failure> {
-        let options = GenerateOptions { max_tokens: count("max_tokens", max_tokens)?, sampling, stop: texts(stop)? };
+        let options =
+            GenerateOptions { max_tokens: count("max_tokens", max_tokens)?, sampling, stop: texts(stop)? };
         if let Ok(text) = prompt.cast::<PyString>() {
             let text = text.to_cow()?;
             return Ok(py.detach(|| self.engine.stream(&*text, &options))?);
@@ -215,7 +224,10 @@ impl Model {
 }
 
 /// Looks at Ctrl-C from code that runs without the interpreter.
-#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
+#[expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method is not general enough in its lifetime"
+)]
 fn check_signals() -> PyResult<()> {
     Python::attach(|py| py.check_signals())
 }
@@ -243,10 +255,8 @@ pub(crate) fn token_ids(name: &str, ids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>
     if ids.is_instance_of::<PyString>() {
         return Err(wrong());
     }
-    let ids: Vec<i64> = ids
-        .try_iter()
-        .and_then(|ids| ids.map(|id| id?.extract()).collect())
-        .map_err(|_| wrong())?;
+    let ids: Vec<i64> =
+        ids.try_iter().and_then(|ids| ids.map(|id| id?.extract()).collect()).map_err(|_| wrong())?;
     ids.into_iter()
         .map(|id| u32::try_from(id).map_err(|_| exception("PromptError", &format!("{id} is not a token id"))))
         .collect()

@@ -24,8 +24,12 @@ impl Stream {
     fn lock(&self) -> PyResult<MutexGuard<'_, TokenStream>> {
         match self.inner.try_lock() {
             Ok(stream) => Ok(stream),
-            Err(TryLockError::WouldBlock) => Err(PyRuntimeError::new_err("the stream is in use by another thread")),
-            Err(TryLockError::Poisoned(_)) => Err(PyRuntimeError::new_err("the stream failed in another thread")),
+            Err(TryLockError::WouldBlock) => {
+                Err(PyRuntimeError::new_err("the stream is in use by another thread"))
+            }
+            Err(TryLockError::Poisoned(_)) => {
+                Err(PyRuntimeError::new_err("the stream failed in another thread"))
+            }
         }
     }
 }

@@ -28,7 +28,8 @@ pub fn bit_linear_forward(
     cols: usize,
 ) -> Result<Vec<f32>> {
     let rows = w.len() / cols;
-    let matrix = quantize_weights(pool, rows, cols, |row, out| out.copy_from_slice(&w[row * cols..][..cols]))?;
+    let matrix =
+        quantize_weights(pool, rows, cols, |row, out| out.copy_from_slice(&w[row * cols..][..cols]))?;
     let mut quantized = QuantizedActivations::default();
     quantized.quantize(pool, floats, x, cols);
     let mut y = vec![0.0; quantized.tokens() * rows];
@@ -122,7 +123,11 @@ mod tests {
         let step = 1e-4;
         let shifted = |i: usize, by: f64| {
             let (mut x, mut w) = (x.clone(), w.clone());
-            if of_weights { w[i] += by } else { x[i] += by }
+            if of_weights {
+                w[i] += by
+            } else {
+                x[i] += by
+            }
             surrogate(s, &x, &w)
         };
         (0..len).map(|i| (shifted(i, step) - shifted(i, -step)) / (2.0 * step)).collect()

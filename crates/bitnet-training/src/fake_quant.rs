@@ -11,7 +11,8 @@ use bitnet_quant::{QuantizedActivations, Result, quantize_weights};
 /// Errors: those of [`quantize_weights`]. Source: arXiv 2402.17764, section 2.
 pub fn fake_quantize_weights(pool: &ThreadPool, rows: usize, cols: usize, w: &[f32]) -> Result<Vec<f32>> {
     assert_eq!(w.len(), rows * cols, "w is [rows, cols]");
-    let matrix = quantize_weights(pool, rows, cols, |row, out| out.copy_from_slice(&w[row * cols..][..cols]))?;
+    let matrix =
+        quantize_weights(pool, rows, cols, |row, out| out.copy_from_slice(&w[row * cols..][..cols]))?;
     let scale = matrix.scale();
     Ok(matrix.codes().into_iter().map(|code| f32::from(code) * scale).collect())
 }
@@ -19,7 +20,12 @@ pub fn fake_quantize_weights(pool: &ThreadPool, rows: usize, cols: usize, w: &[f
 /// Activations as the forward pass sees them: `codes / scale` of absmax int8 per token, `[tokens, cols]`.
 ///
 /// Straight-through as [`fake_quantize_weights`]. Source: arXiv 2402.17764, section 2.
-pub fn fake_quantize_activations(pool: &ThreadPool, kernels: &FloatKernels, x: &[f32], cols: usize) -> Vec<f32> {
+pub fn fake_quantize_activations(
+    pool: &ThreadPool,
+    kernels: &FloatKernels,
+    x: &[f32],
+    cols: usize,
+) -> Vec<f32> {
     let mut quantized = QuantizedActivations::default();
     quantized.quantize(pool, kernels, x, cols);
     let tokens = quantized.codes().chunks_exact(cols).zip(quantized.scales());
@@ -37,7 +43,10 @@ mod tests {
     fn weights_follow_the_formula_by_hand() {
         let pool = ThreadPool::new(1).unwrap();
         // mean|W| = 2: 1 / 2 rounds to even (0), 3 / 2 to 2, which is clamped to 1.
-        assert_eq!(fake_quantize_weights(&pool, 2, 2, &[1.0, -3.0, 3.5, -0.5]).unwrap(), [0.0, -2.0, 2.0, 0.0]);
+        assert_eq!(
+            fake_quantize_weights(&pool, 2, 2, &[1.0, -3.0, 3.5, -0.5]).unwrap(),
+            [0.0, -2.0, 2.0, 0.0]
+        );
     }
 
     #[test]

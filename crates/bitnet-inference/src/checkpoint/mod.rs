@@ -31,11 +31,7 @@ impl Checkpoint {
             return Err(Error::ModelNotFound { path: path.to_owned() });
         }
         if path.is_file() {
-            let parent = path.parent().unwrap_or(Path::new(".")).display().to_string();
-            return Err(Error::checkpoint(
-                path,
-                format!("is a file; give the folder that holds it ({parent})"),
-            ));
+            return Err(Error::checkpoint(path, "is a file; give the folder that holds it"));
         }
         Self::read(Folder::Disk(path.to_owned()))
     }

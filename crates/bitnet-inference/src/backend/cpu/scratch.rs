@@ -36,7 +36,11 @@ impl Scratch {
         Self {
             hidden: buffer(config.hidden_size),
             normed: buffer(widest),
-            linear_normed: if config.quantization.input_norm_eps.is_some() { buffer(widest) } else { Vec::new() },
+            linear_normed: if config.quantization.input_norm_eps.is_some() {
+                buffer(widest)
+            } else {
+                Vec::new()
+            },
             q: buffer(q_width),
             k: buffer(kv_width),
             v: buffer(kv_width),

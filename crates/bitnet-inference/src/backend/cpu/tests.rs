@@ -15,7 +15,8 @@ fn sequence(threads: usize, isa: Isa, capacity: usize) -> CpuSequence {
 }
 
 fn golden(name: &str) -> Vec<f32> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/golden/bitnet-tiny.safetensors");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/golden/bitnet-tiny.safetensors");
     let bytes = std::fs::read(path).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let view = tensors.tensor(name).unwrap();
@@ -62,7 +63,11 @@ fn every_isa_and_thread_count_gives_the_same_bits() {
     let expected = sequence(1, Isa::Scalar, 16).feed(&IDS, IDS.len()).unwrap().to_vec();
     for isa in Isa::available() {
         for threads in 1..4 {
-            assert_eq!(sequence(threads, isa, 16).feed(&IDS, IDS.len()).unwrap(), expected, "{isa} {threads}");
+            assert_eq!(
+                sequence(threads, isa, 16).feed(&IDS, IDS.len()).unwrap(),
+                expected,
+                "{isa} {threads}"
+            );
         }
     }
 }

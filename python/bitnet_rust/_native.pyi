@@ -5,6 +5,22 @@ from typing import Any, Final, SupportsIndex, final, overload
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "Chunk",
+    "Generation",
+    "Model",
+    "ModelConfig",
+    "Stream",
+    "TernaryMatrix",
+    "Timings",
+    "Tokenizer",
+    "__version__",
+    "load",
+    "quantize_activations",
+    "quantize_weights",
+    "run_cli",
+]
+
 __version__: Final[str]
 
 _Floats = npt.NDArray[np.floating[Any]]

@@ -124,9 +124,9 @@ mod tests {
         let shifted = |i: usize, by: f64| {
             let (mut x, mut w) = (x.clone(), w.clone());
             if of_weights {
-                w[i] += by
+                w[i] += by;
             } else {
-                x[i] += by
+                x[i] += by;
             }
             surrogate(s, &x, &w)
         };

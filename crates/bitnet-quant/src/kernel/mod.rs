@@ -9,7 +9,7 @@
 //!
 //! from which `W_q . x_q = dot[i] - sum(x)`. All codes are unsigned and all products exact in 32-bit integers:
 //! `|dot| <= 2 * 128 * cols`. The form with four tokens unpacks each byte once for all of them; that is what makes
-//! prefill faster than decoding. [`reference`] is the definition; every other module must equal it bit for bit.
+//! prefill faster than decoding. [`mod@reference`] is the definition; every other module must equal it bit for bit.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;

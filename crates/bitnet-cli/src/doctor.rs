@@ -27,6 +27,8 @@ struct Report {
     isa_forced: bool,
     read_bandwidth_gb_s: Bandwidth,
     self_test: Vec<Outcome>,
+    /// Names; models do not run on them yet.
+    metal_devices: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -83,7 +85,13 @@ fn examine(threads: Option<usize>) -> Result<Report, Failure> {
             .into_iter()
             .map(|SelfTest { isa, products, wrong }| Outcome { isa: isa.name(), products, wrong })
             .collect(),
+        metal_devices: metal_devices(),
     })
+}
+
+fn metal_devices() -> Vec<String> {
+    // That there is none is an answer, not a failure.
+    bitnet_metal::devices().unwrap_or_default().into_iter().map(|device| device.name).collect()
 }
 
 /// As Linux names it; other systems do not say in a file.
@@ -114,5 +122,7 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
         };
         ("self-test", format!("{isa}: {verdict}"))
     }));
+    let metal = report.metal_devices.join(", ");
+    rows.push(("Metal", if metal.is_empty() { "no device".to_owned() } else { format!("{metal} (not used yet)") }));
     rows
 }

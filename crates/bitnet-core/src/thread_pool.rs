@@ -1,14 +1,22 @@
-//! A thread pool for jobs of microseconds: workers spin a moment before they sleep.
+//! A thread pool for jobs of microseconds: workers spin a moment before they sleep, and nobody waits for a worker that
+//! has not begun.
 //!
 //! Decoding one token dispatches some hundred matrix products of 10 to 200 µs each. Waking a sleeping thread costs
 //! more than 5 µs, so a worker that has just finished spins for the next job and parks only when none comes.
-//! There is one job at a time; the calling thread takes part in it.
+//!
+//! A job is a number of chunks that threads claim one after another, the calling thread among them. On a machine with
+//! other work the system may take a worker off its core for milliseconds; such a worker claims nothing, the others do
+//! its share, and the job ends without it.
+//!
+//! One word holds the state: the number of the job, whether it is open, and how many workers are in it. A worker enters
+//! an open job by adding itself in one compare-and-swap. The caller closes the job when no chunk is left, after which
+//! nobody enters, and waits for those inside; then it may drop the closure.
 
 use std::cell::UnsafeCell;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
@@ -19,6 +27,15 @@ const MAX_THREADS: usize = 1024;
 
 /// Turns of the spin loop before a worker parks: about 20 to 50 µs.
 const SPINS: usize = 4000;
+
+/// Chunks per thread: enough for the others to take over what one does not get to.
+const CHUNKS_PER_THREAD: usize = 4;
+
+/// The state word: job number above, then these.
+const JOB: u64 = 1 << 32;
+const OPEN: u64 = 1 << 31;
+const STOP: u64 = 1 << 30;
+const INSIDE: u64 = (1 << 16) - 1;
 
 type Job = dyn Fn(usize) + Sync;
 
@@ -33,22 +50,20 @@ pub struct ThreadPool {
 
 #[derive(Debug)]
 struct Shared {
-    /// Counts the jobs; a worker runs a job when it sees the number change.
-    epoch: AtomicUsize,
-    /// Workers that have not finished the present job.
-    running: AtomicUsize,
-    stop: AtomicBool,
-    panicked: AtomicBool,
+    state: AtomicU64,
+    /// The next chunk to claim.
+    next: AtomicUsize,
     job: JobSlot,
+    panicked: AtomicBool,
     parked: Vec<AtomicBool>,
 }
 
+/// The present job: its closure and its number of chunks.
 #[derive(Debug)]
-struct JobSlot(UnsafeCell<Option<*const Job>>);
+struct JobSlot(UnsafeCell<Option<(*const Job, usize)>>);
 
 #[expect(unsafe_code, reason = "the slot carries a borrowed closure to the workers")]
-// SAFETY: written by the dispatching thread while no worker runs, read by workers between the release store of
-// `epoch` and their release decrement of `running`.
+// SAFETY: written by the caller while the state is closed and nobody is inside, read by workers that have entered.
 unsafe impl Sync for JobSlot {}
 #[expect(unsafe_code, reason = "see Sync")]
 // SAFETY: as above; the closure behind the pointer is `Sync`.
@@ -61,11 +76,10 @@ impl ThreadPool {
             return Err(Error::ThreadCount { got: threads, max: MAX_THREADS });
         }
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
-            stop: AtomicBool::new(false),
-            panicked: AtomicBool::new(false),
+            state: AtomicU64::new(0),
+            next: AtomicUsize::new(0),
             job: JobSlot(UnsafeCell::new(None)),
+            panicked: AtomicBool::new(false),
             parked: (1..threads).map(|_| AtomicBool::new(false)).collect(),
         });
         let mut pool = Self { shared, workers: Vec::new(), sleepers: Vec::new(), turn: Mutex::new(()) };
@@ -73,7 +87,7 @@ impl ThreadPool {
             let shared = Arc::clone(&pool.shared);
             let worker = std::thread::Builder::new()
                 .name(format!("bitnet-{index}"))
-                .spawn(move || work(&shared, index))
+                .spawn(move || work(&shared, &shared.parked[index - 1]))
                 .map_err(|error| Error::ThreadSpawn(error.to_string()))?;
             pool.sleepers.push(worker.thread().clone());
             pool.workers.push(worker);
@@ -92,26 +106,10 @@ impl ThreadPool {
         self.workers.len() + 1
     }
 
-    /// Runs `job(thread)` once on every thread, `thread` counting from 0, and returns when all are done.
+    /// Splits `0..len` into contiguous ranges, multiples of `grain` but for the last, and runs `job(range)` once on
+    /// each, on any thread. Returns when all are done.
     ///
-    /// Allocates nothing. Panics of the job come out here, after every thread has finished.
-    pub fn run(&self, job: &(dyn Fn(usize) + Sync)) {
-        if self.workers.is_empty() {
-            return job(0);
-        }
-        let _turn: MutexGuard<'_, ()> = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.publish(job);
-        let own = catch_unwind(AssertUnwindSafe(|| job(0)));
-        wait_for_workers(&self.shared);
-        let others_panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
-        match own {
-            Err(panic) => resume_unwind(panic),
-            Ok(()) => assert!(!others_panicked, "a worker thread panicked"),
-        }
-    }
-
-    /// Splits `0..len` into one contiguous range per thread, as equal as multiples of `grain` allow, and runs
-    /// `job(range)` on each non-empty one.
+    /// Allocates nothing. Panics of the job come out here, after every thread has left it.
     pub fn split(&self, len: usize, grain: usize, job: impl Fn(Range<usize>) + Sync) {
         let threads = self.threads();
         if threads == 1 || len <= grain {
@@ -120,25 +118,38 @@ impl ThreadPool {
             }
             return;
         }
-        let grains = len.div_ceil(grain);
-        self.run(&|thread| {
-            let at = |thread: usize| (grains * thread / threads * grain).min(len);
-            let range = at(thread)..at(thread + 1);
-            if !range.is_empty() {
-                job(range);
-            }
-        });
+        let size = len.div_ceil(threads * CHUNKS_PER_THREAD).next_multiple_of(grain);
+        self.run(len.div_ceil(size), &|chunk| job(chunk * size..((chunk + 1) * size).min(len)));
+    }
+
+    /// Runs `job(chunk)` for every chunk in `0..chunks`.
+    fn run(&self, chunks: usize, job: &(dyn Fn(usize) + Sync)) {
+        let _turn: MutexGuard<'_, ()> = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.open(chunks, job);
+        let own = catch_unwind(AssertUnwindSafe(|| claim(&self.shared.next, chunks, job)));
+        self.shared.state.fetch_and(!OPEN, Ordering::Relaxed);
+        self.shared.wait_until_nobody_is_inside();
+        let others_panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
+        match own {
+            Err(panic) => resume_unwind(panic),
+            Ok(()) => assert!(!others_panicked, "a worker thread panicked"),
+        }
     }
 
     #[expect(unsafe_code, reason = "erases the lifetime of the job")]
-    fn publish(&self, job: &(dyn Fn(usize) + Sync)) {
-        // SAFETY: only the lifetime changes; `run` does not return before every worker is done with the pointer.
+    fn open(&self, chunks: usize, job: &(dyn Fn(usize) + Sync)) {
+        // SAFETY: only the lifetime changes; `run` does not return while a worker is inside, and none enters later.
         let job: *const Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Job>(job) };
-        // SAFETY: `run` holds the turn and waited for `running == 0`, so no worker reads the slot now.
-        unsafe { *self.shared.job.0.get() = Some(job) };
-        self.shared.running.store(self.workers.len(), Ordering::Relaxed);
-        // Sequentially consistent with `parked`: either the worker sees the new epoch or we see it parked.
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: `run` holds the turn, the last job was closed and left by all: no worker reads the slot now.
+        unsafe { *self.shared.job.0.get() = Some((job, chunks)) };
+        self.shared.next.store(0, Ordering::Relaxed);
+        let closed = self.shared.state.load(Ordering::Relaxed);
+        // Sequentially consistent with `parked`: either the worker sees the new job or we see it parked.
+        self.shared.state.store(closed.wrapping_add(JOB) | OPEN, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
         for (parked, thread) in self.shared.parked.iter().zip(&self.sleepers) {
             if parked.load(Ordering::SeqCst) {
                 thread.unpark();
@@ -149,67 +160,98 @@ impl ThreadPool {
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
-        for thread in &self.sleepers {
+        self.shared.state.fetch_or(STOP, Ordering::SeqCst);
+        for (worker, thread) in self.workers.drain(..).zip(&self.sleepers) {
             thread.unpark();
-        }
-        for worker in self.workers.drain(..) {
             // A worker catches the panics of its jobs; there is nothing to report from its end.
             drop(worker.join());
         }
     }
 }
 
-fn wait_for_workers(shared: &Shared) {
-    let mut spins = 0;
-    while shared.running.load(Ordering::Acquire) != 0 {
-        std::hint::spin_loop();
-        spins += 1;
-        // A worker that lost its core to another process needs ours.
-        if spins > SPINS {
-            std::thread::yield_now();
+impl Shared {
+    /// Adds the calling worker to the job of `state` if that is still the present one and open.
+    fn enter(&self, mut state: u64) -> bool {
+        let job = state / JOB;
+        while state & OPEN != 0 && state / JOB == job {
+            match self.state.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => state = now,
+            }
         }
+        false
+    }
+
+    fn wait_until_nobody_is_inside(&self) {
+        let mut spins = 0;
+        while self.state.load(Ordering::Acquire) & INSIDE != 0 {
+            std::hint::spin_loop();
+            spins += 1;
+            // A worker that lost its core in the middle of a chunk needs ours.
+            if spins > SPINS {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Waits for a job other than number `seen`, or for the end.
+    fn wait_for_job(&self, parked: &AtomicBool, seen: u64) -> u64 {
+        let is_new = |state: u64| state / JOB != seen || state & STOP != 0;
+        for _ in 0..SPINS {
+            let state = self.state.load(Ordering::Acquire);
+            if is_new(state) {
+                return state;
+            }
+            std::hint::spin_loop();
+        }
+        parked.store(true, Ordering::SeqCst);
+        let state = loop {
+            let state = self.state.load(Ordering::SeqCst);
+            if is_new(state) {
+                break state;
+            }
+            std::thread::park();
+        };
+        parked.store(false, Ordering::SeqCst);
+        state
     }
 }
 
 #[expect(unsafe_code, reason = "runs the borrowed job")]
-fn work(shared: &Shared, index: usize) {
+fn work(shared: &Shared, parked: &AtomicBool) {
     let mut seen = 0;
     loop {
-        seen = wait_for_change(shared, index, seen);
-        if shared.stop.load(Ordering::SeqCst) {
+        let state = shared.wait_for_job(parked, seen);
+        if state & STOP != 0 {
             return;
         }
-        // SAFETY: the epoch changed, so the slot holds the present job, which lives until `running` reaches 0.
-        let job = unsafe { (*shared.job.0.get()).map(|job| &*job) };
-        let outcome = catch_unwind(AssertUnwindSafe(|| job.map(|job| job(index))));
+        seen = state / JOB;
+        if !shared.enter(state) {
+            continue;
+        }
+        // SAFETY: this worker has entered, so the slot holds the present job, which lives until all have left it.
+        let job = unsafe { (*shared.job.0.get()).map(|(job, chunks)| (&*job, chunks)) };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            if let Some((job, chunks)) = job {
+                claim(&shared.next, chunks, job);
+            }
+        }));
         if outcome.is_err() {
             shared.panicked.store(true, Ordering::Relaxed);
         }
-        shared.running.fetch_sub(1, Ordering::Release);
+        shared.state.fetch_sub(1, Ordering::Release);
     }
 }
 
-fn wait_for_change(shared: &Shared, index: usize, seen: usize) -> usize {
-    for _ in 0..SPINS {
-        let epoch = shared.epoch.load(Ordering::Acquire);
-        if epoch != seen {
-            return epoch;
+/// Runs chunks until none is left.
+fn claim(next: &AtomicUsize, chunks: usize, job: &(dyn Fn(usize) + Sync)) {
+    loop {
+        let chunk = next.fetch_add(1, Ordering::Relaxed);
+        if chunk >= chunks {
+            return;
         }
-        std::hint::spin_loop();
+        job(chunk);
     }
-    let parked = &shared.parked[index - 1];
-    parked.store(true, Ordering::SeqCst);
-    let epoch = loop {
-        let epoch = shared.epoch.load(Ordering::SeqCst);
-        if epoch != seen {
-            break epoch;
-        }
-        std::thread::park();
-    };
-    parked.store(false, Ordering::SeqCst);
-    epoch
 }
 
 #[cfg(test)]
@@ -217,54 +259,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_thread_runs_every_job_once() {
+    fn every_chunk_of_every_job_runs_once() {
         for threads in [1, 2, 5] {
             let pool = ThreadPool::new(threads).unwrap();
-            let counts: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
-            for _ in 0..200 {
-                pool.run(&|thread| {
-                    counts[thread].fetch_add(1, Ordering::Relaxed);
-                });
-            }
-            assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 200));
-        }
-    }
-
-    #[test]
-    fn split_covers_the_range_without_overlap() {
-        let pool = ThreadPool::new(3).unwrap();
-        for (len, grain) in [(0, 1), (1, 1), (7, 2), (100, 8), (100, 64), (5, 100)] {
-            let hits: Vec<AtomicUsize> = (0..len).map(|_| AtomicUsize::new(0)).collect();
-            pool.split(len, grain, |range| {
-                for i in range {
-                    hits[i].fetch_add(1, Ordering::Relaxed);
+            for (len, grain) in [(0, 1), (1, 1), (7, 2), (100, 8), (100, 64), (5, 100), (1000, 1)] {
+                let hits: Vec<AtomicUsize> = (0..len).map(|_| AtomicUsize::new(0)).collect();
+                for round in 1..=100 {
+                    pool.split(len, grain, |range| {
+                        assert!(range.start.is_multiple_of(grain) && !range.is_empty());
+                        for i in range {
+                            hits[i].fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                    assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == round), "{threads} {len} {grain}");
                 }
-            });
-            assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1), "{len} {grain}");
+            }
         }
     }
 
     #[test]
-    fn sleeping_workers_wake_up() {
+    fn sleeping_workers_wake_up_and_share() {
         let pool = ThreadPool::new(2).unwrap();
-        let count = AtomicUsize::new(0);
-        for _ in 0..3 {
+        let caller = std::thread::current().id();
+        let is_shared = (0..50).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(20));
-            pool.run(&|_| {
-                count.fetch_add(1, Ordering::Relaxed);
+            let others = AtomicUsize::new(0);
+            pool.split(8, 1, |_| {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+                others.fetch_add(usize::from(std::thread::current().id() != caller), Ordering::Relaxed);
             });
-        }
-        assert_eq!(count.load(Ordering::Relaxed), 6);
+            others.load(Ordering::Relaxed) > 0
+        });
+        assert!(is_shared, "the worker never took a chunk");
     }
 
     #[test]
-    fn a_panic_comes_out_and_the_pool_lives_on() {
+    fn a_panic_on_any_thread_comes_out_and_the_pool_lives_on() {
         let pool = ThreadPool::new(2).unwrap();
-        for bad in 0..2 {
-            let run = || pool.run(&|thread| assert_ne!(thread, bad, "planted"));
+        for bad in 0..8 {
+            let run = || pool.split(8, 1, |range| assert_ne!(range.start, bad, "planted"));
             assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
         }
-        pool.run(&|_| {});
+        pool.split(8, 1, |_| {});
     }
 
     #[test]
@@ -274,15 +310,15 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..100 {
-                        pool.run(&|_| {
+                    for _ in 0..500 {
+                        pool.split(8, 1, |_| {
                             count.fetch_add(1, Ordering::Relaxed);
                         });
                     }
                 });
             }
         });
-        assert_eq!(count.load(Ordering::Relaxed), 800);
+        assert_eq!(count.load(Ordering::Relaxed), 4 * 500 * 8);
     }
 
     #[test]

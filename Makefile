@@ -81,6 +81,10 @@ nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more
 		$(CARGO) test --workspace --tests $(CARGO_FLAGS) -- --include-ignored
 	BITNET_NIGHTLY=1 $(PY) -m pytest -m "nightly or not nightly" --timeout=3600
 
+.PHONY: cross
+cross: ## ARM kernels under emulation, types and lints for Apple (Debian on x86-64; installs what it needs)
+	tests/cross/run.sh
+
 .PHONY: bench
 bench: ## Kernel benchmarks; BENCH_ARGS go to criterion, after --
 	$(CARGO) bench -p bitnet-benchmarks $(CARGO_FLAGS) $(BENCH_ARGS)
@@ -111,7 +115,7 @@ lint-stubs: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## The type stub against the i
 lint-ci: $(VENV)/.tools-dev ## Workflows (actionlint, zizmor) and shell scripts (shellcheck)
 	$(BIN)/actionlint$(EXE) -shellcheck $(BIN)/shellcheck$(EXE)
 	$(BIN)/zizmor$(EXE) --offline --quiet .github
-	$(BIN)/shellcheck$(EXE) .ci/run .githooks/pre-commit
+	$(BIN)/shellcheck$(EXE) .ci/run .githooks/pre-commit tests/cross/run.sh
 
 .PHONY: deny
 deny: ## Licences, advisories and sources of the dependencies (needs cargo-deny)

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# What this platform cannot run, checked from Debian on x86-64: the ARM kernels under emulation, on CPUs with and
+# without the dot product; types and lints for Apple. The standard libraries for those targets come with Debian's own
+# compiler, which is called by its path; rustup's stays untouched.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+packages=(rustc-web cargo-web rust-web-src libstd-rust-web-dev rust-web-clippy
+    gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
+work=target/cross
+export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=0
+
+if ! command -v apt-get >/dev/null || [ "$(uname -m)" != x86_64 ]; then
+    echo "skipped all cross checks: they need Debian on x86-64" >&2
+    exit 0
+fi
+if ! dpkg -s "${packages[@]}" >/dev/null 2>&1; then
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "missing packages; as root: apt-get install ${packages[*]}" >&2
+        exit 1
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}"
+fi
+mkdir -p "$work"
+
+# The standard library for ARM, unpacked beside the sources rather than installed.
+arm_sysroot=$PWD/$work/arm-sysroot
+if [ ! -d "$arm_sysroot/lib/rustlib/aarch64-unknown-linux-gnu" ]; then
+    dpkg --add-architecture arm64
+    apt-get update -qq
+    (cd "$work" && apt-get download -qq libstd-rust-web-dev:arm64 && dpkg -x libstd-rust-web-dev_*_arm64.deb arm-package)
+    mkdir -p "$arm_sysroot"
+    cp -a "$work/arm-package/usr/lib" "$arm_sysroot/"
+fi
+
+# The standard library for Apple, built from Debian's copy of its source.
+apple=aarch64-apple-darwin
+apple_sysroot=$PWD/$work/apple-sysroot
+if [ ! -d "$apple_sysroot/lib/rustlib/$apple" ]; then
+    source=$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library
+    crate=$(mktemp -d)
+    mkdir "$crate/src" && touch "$crate/src/lib.rs"
+    printf '[package]\nname = "empty"\nedition = "2021"\n[workspace]\n' >"$crate/Cargo.toml"
+    (cd "$crate" && RUSTC_BOOTSTRAP=1 CARGO_HOME=$crate/home /usr/bin/cargo build --release --offline --target "$apple" \
+        -Zbuild-std=std,panic_abort,test --config 'source.crates-io.replace-with="debian"' \
+        --config "source.debian.directory=\"$source/vendor\"")
+    libraries=$apple_sysroot/lib/rustlib/$apple/lib
+    mkdir -p "$libraries"
+    cp "$crate/target/$apple/release/deps/"lib*.r{lib,meta} "$libraries/"
+    rm -f "$libraries"/libempty-*
+fi
+
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS=--sysroot=$arm_sysroot
+# max: dot product and more; neoverse-n1: dot product; cortex-a72: neither, so that the dispatch must fall back.
+for cpu in max neoverse-n1 cortex-a72; do
+    echo "== ARM, emulated CPU $cpu"
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -cpu $cpu -L /usr/aarch64-linux-gnu" \
+        /usr/bin/cargo test --target aarch64-unknown-linux-gnu --target-dir "$work/arm" --lib \
+        -p bitnet-core -p bitnet-quant
+done
+
+echo "== Apple, types and lints"
+export CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS=--sysroot=$apple_sysroot
+PATH=/usr/bin:$PATH /usr/bin/cargo clippy --target "$apple" --target-dir "$work/apple" --no-default-features \
+    -p bitnet-core -p bitnet-quant -p bitnet-metal -p bitnet-inference -- -D warnings
+echo "== cross checks passed"

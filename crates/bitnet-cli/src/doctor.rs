@@ -123,6 +123,9 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
         ("self-test", format!("{isa}: {verdict}"))
     }));
     let metal = report.metal_devices.join(", ");
-    rows.push(("Metal", if metal.is_empty() { "no device".to_owned() } else { format!("{metal} (not used yet)") }));
+    rows.push((
+        "Metal",
+        if metal.is_empty() { "no device".to_owned() } else { format!("{metal} (not used yet)") },
+    ));
     rows
 }

@@ -271,7 +271,10 @@ mod tests {
                             hits[i].fetch_add(1, Ordering::Relaxed);
                         }
                     });
-                    assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == round), "{threads} {len} {grain}");
+                    assert!(
+                        hits.iter().all(|hit| hit.load(Ordering::Relaxed) == round),
+                        "{threads} {len} {grain}"
+                    );
                 }
             }
         }

@@ -10,6 +10,8 @@
 //! # Ok::<(), bitnet_inference::Error>(())
 //! ```
 
+pub mod activation;
+pub mod architecture;
 pub mod backend;
 mod chat;
 pub mod checkpoint;
@@ -26,6 +28,7 @@ mod perplexity;
 pub mod rope;
 mod sample;
 mod source;
+mod stop_strings;
 mod summary;
 mod tokenizer;
 

@@ -1,7 +1,5 @@
 //! Rotary positions (arXiv 2104.09864), in the rotate-half arrangement of Hugging Face models.
 
-use crate::config::ModelConfig;
-
 /// How the frequencies are changed for contexts longer than the model was first trained on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RopeScaling {
@@ -50,15 +48,15 @@ pub(crate) struct RopeTable {
 impl RopeTable {
     /// `angle(p, i) = p * scaling(theta^(-2 i / head_dim))`, frequencies and angles rounded to float32 as in
     /// transformers.
-    pub(crate) fn new(config: &ModelConfig, positions: usize) -> Self {
-        let half = config.head_dim / 2;
+    pub(crate) fn new(theta: f64, scaling: RopeScaling, head_dim: usize, positions: usize) -> Self {
+        let half = head_dim / 2;
         let frequencies: Vec<f32> = (0..half)
             .map(|i| {
-                let exponent = 2.0 * i as f64 / config.head_dim as f64;
-                config.rope_scaling.apply(config.rope_theta.powf(-exponent)) as f32
+                let exponent = 2.0 * i as f64 / head_dim as f64;
+                scaling.apply(theta.powf(-exponent)) as f32
             })
             .collect();
-        let mut values = Vec::with_capacity(positions * config.head_dim);
+        let mut values = Vec::with_capacity(positions * head_dim);
         for position in 0..positions {
             let angles = frequencies.iter().map(|frequency| position as f32 * frequency);
             values.extend(angles.clone().map(f32::cos));

@@ -58,22 +58,27 @@ pub(crate) fn floats(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Elements
 
 /// Signed bytes.
 pub(crate) fn bytes(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Elements<i8>> {
-    let array = as_array(object)?;
-    if kind(&array)? != ("i".to_owned(), 1) {
-        let dtype = array.getattr("dtype")?.str()?;
-        return Err(PyTypeError::new_err(format!("{name} must be an array of int8, not of {dtype}")));
-    }
-    elements(&array, "int8")
+    exactly(name, object, ("i", 1), "int8")
 }
 
 /// Unsigned bytes.
 pub(crate) fn unsigned_bytes(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Elements<u8>> {
+    exactly(name, object, ("u", 1), "uint8")
+}
+
+fn exactly<T: Element + Copy>(
+    name: &str,
+    object: &Bound<'_, PyAny>,
+    (expected_kind, expected_size): (&str, usize),
+    dtype: &str,
+) -> PyResult<Elements<T>> {
     let array = as_array(object)?;
-    if kind(&array)? != ("u".to_owned(), 1) {
-        let dtype = array.getattr("dtype")?.str()?;
-        return Err(PyTypeError::new_err(format!("{name} must be an array of uint8, not of {dtype}")));
+    let (kind, size) = kind(&array)?;
+    if kind != expected_kind || size != expected_size {
+        let got = array.getattr("dtype")?.str()?;
+        return Err(PyTypeError::new_err(format!("{name} must be an array of {dtype}, not of {got}")));
     }
-    elements(&array, "uint8")
+    elements(&array, dtype)
 }
 
 fn elements<T: Element + Copy>(array: &Bound<'_, PyAny>, dtype: &str) -> PyResult<Elements<T>> {

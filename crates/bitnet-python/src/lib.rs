@@ -5,6 +5,7 @@ mod array;
 mod config;
 mod error;
 mod generation;
+mod ids;
 mod model;
 mod quantize;
 mod stream;

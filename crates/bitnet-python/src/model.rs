@@ -15,7 +15,8 @@ use crate::array::to_numpy;
 use crate::config::ModelConfig;
 use crate::error::{Failure, exception};
 use crate::generation::Generation;
-use crate::stream::{Stream, next_chunk};
+use crate::ids::token_ids;
+use crate::stream::Stream;
 use crate::tokenizer::Tokenizer;
 
 /// Tokens between two looks at Ctrl-C, and whose logits are held at once.
@@ -161,11 +162,19 @@ impl Model {
         seed: Option<u64>,
         stop: Option<&Bound<'_, PyAny>>,
     ) -> Result<Generation, Failure> {
-        let top_k = count("top_k", top_k)?;
-        let sampling = SamplingOptions { temperature, top_k, top_p, min_p, repetition_penalty, seed };
-        let mut stream = self.start(py, prompt, max_tokens, sampling, stop)?;
-        while next_chunk(py, &mut stream)?.is_some() {}
-        Ok(Generation::new(py, stream.generation())?)
+        let stream = self.stream(
+            py,
+            prompt,
+            max_tokens,
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty,
+            seed,
+            stop,
+        )?;
+        stream.finish(py)
     }
 
     /// Continue prompt and return an iterator over the chunks as they come. Options as generate().
@@ -247,17 +256,4 @@ fn texts(stop: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
     stop.try_iter()
         .and_then(|texts| texts.map(|text| text?.extract()).collect())
         .map_err(|_| PyTypeError::new_err("stop must be a text or a sequence of texts"))
-}
-
-/// Token ids from any sequence of integers.
-pub(crate) fn token_ids(name: &str, ids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
-    let wrong = || PyTypeError::new_err(format!("{name} must be a sequence of token ids"));
-    if ids.is_instance_of::<PyString>() {
-        return Err(wrong());
-    }
-    let ids: Vec<i64> =
-        ids.try_iter().and_then(|ids| ids.map(|id| id?.extract()).collect()).map_err(|_| wrong())?;
-    ids.into_iter()
-        .map(|id| u32::try_from(id).map_err(|_| exception("PromptError", &format!("{id} is not a token id"))))
-        .collect()
 }

@@ -20,6 +20,13 @@ impl Stream {
         Self { inner: Mutex::new(stream) }
     }
 
+    /// Runs to the end.
+    pub(crate) fn finish(&self, py: Python<'_>) -> Result<Generation, Failure> {
+        let mut stream = self.lock()?;
+        while next_chunk(py, &mut stream)?.is_some() {}
+        Ok(Generation::new(py, stream.generation())?)
+    }
+
     /// Threads that share a stream would tear its text apart; the second is told so.
     fn lock(&self) -> PyResult<MutexGuard<'_, TokenStream>> {
         match self.inner.try_lock() {
@@ -35,7 +42,7 @@ impl Stream {
 }
 
 /// The next chunk, with the interpreter free while the engine works and Ctrl-C noticed between its steps.
-pub(crate) fn next_chunk(py: Python<'_>, stream: &mut TokenStream) -> Result<Option<Chunk>, Failure> {
+fn next_chunk(py: Python<'_>, stream: &mut TokenStream) -> Result<Option<Chunk>, Failure> {
     loop {
         py.check_signals()?;
         match py.detach(|| stream.advance())? {

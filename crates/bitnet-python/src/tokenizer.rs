@@ -6,7 +6,7 @@ use bitnet_inference::Engine;
 use pyo3::prelude::*;
 
 use crate::error::Failure;
-use crate::model::token_ids;
+use crate::ids::token_ids;
 
 /// The tokenizer of a checkpoint.
 #[pyclass(frozen, module = "bitnet_rust")]

@@ -1,15 +1,8 @@
 //! Models: the parts of a decoder-only transformer with ternary linears.
-//!
-//! One file per architecture; a file states how its architecture differs from the common block. To add one, write
-//! the file and name it in [`Architecture::ALL`].
 
-mod architecture;
-mod bitnet;
 mod linear;
-mod llama;
 mod load;
 
-pub use architecture::Architecture;
 use bitnet_core::FloatMatrix;
 pub use linear::{FloatLinear, Linear};
 

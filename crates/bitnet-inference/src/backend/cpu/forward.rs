@@ -7,7 +7,7 @@ use super::attention::attention;
 use super::scratch::Scratch;
 use super::{Compute, CpuSequence};
 use crate::Result;
-use crate::config::Activation;
+use crate::activation::Activation;
 use crate::model::{Attention, FloatLinear, Linear, Mlp};
 
 impl CpuSequence {

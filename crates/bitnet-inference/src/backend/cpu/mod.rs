@@ -72,9 +72,10 @@ struct CpuSequence {
 
 impl CpuSequence {
     fn new(model: Arc<Model>, compute: Compute, capacity: usize) -> Self {
-        let rope = RopeTable::new(&model.config, capacity);
-        let cache = KvCache::new(&model.config, capacity);
-        let scratch = Scratch::new(&model.config, CHUNK.min(capacity));
+        let config = &model.config;
+        let rope = RopeTable::new(config.rope_theta, config.rope_scaling, config.head_dim, capacity);
+        let cache = KvCache::new(config, capacity);
+        let scratch = Scratch::new(config, CHUNK.min(capacity));
         Self { model, compute, rope, cache, scratch, capacity }
     }
 

@@ -1,9 +1,13 @@
-//! What sets one architecture apart from another.
+//! What sets one architecture apart from another: one file each.
+//!
+//! To add one, write its file and name it in [`Architecture::ALL`].
+
+mod bitnet;
+mod llama;
 
 use std::path::Path;
 
-use super::{bitnet, llama};
-use crate::config::Activation;
+use crate::activation::Activation;
 use crate::{Error, Result};
 
 /// A family of checkpoints: its name in `model_type`, and the defaults its config leaves out.

@@ -4,7 +4,7 @@
 //! 5.23, `models/bitnet`.
 
 use super::Architecture;
-use crate::config::Activation;
+use crate::activation::Activation;
 
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "bitnet",

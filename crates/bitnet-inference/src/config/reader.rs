@@ -1,212 +1,26 @@
-//! What `config.json` and `generation_config.json` say, checked.
+//! From raw values to checked ones.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::Deserialize;
-
-use crate::checkpoint::Checkpoint;
-use crate::model::Architecture;
+use super::raw::{OneOrMany, RawConfig, RawGeneration, RawQuantization, RawRope};
+use super::{ModelConfig, QuantizationConfig, ScaleSense, WeightForm};
+use crate::activation::Activation;
+use crate::architecture::Architecture;
 use crate::module_patterns::ModulePatterns;
 use crate::rope::RopeScaling;
 use crate::{Error, Result};
 
-const CONFIG: &str = "config.json";
-
-/// The nonlinearity of the gated feed-forward network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `relu(x)^2`
-    Relu2,
-    /// `x / (1 + exp(-x))`
-    Silu,
-    /// `x (1 + erf(x / sqrt 2)) / 2`
-    Gelu,
-}
-
-impl Activation {
-    /// Name in `hidden_act`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Relu2 => "relu2",
-            Self::Silu => "silu",
-            Self::Gelu => "gelu",
-        }
-    }
-}
-
-/// What a stored `weight_scale` means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScaleSense {
-    /// `W = codes * weight_scale` (`linear_class: autobitlinear`).
-    Multiply,
-    /// `W = codes / weight_scale` (`linear_class: bitlinear`, or none given).
-    Divide,
-}
-
-/// What the stored weights are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightForm {
-    /// Packed ternary codes (`quantization_mode: offline`).
-    Packed,
-    /// Float masters, ternarised when they are loaded (`quantization_mode: online`).
-    Master,
-}
-
-/// How the linears of the checkpoint are quantized.
-#[derive(Debug, Clone)]
-pub struct QuantizationConfig {
-    /// Sense of the stored scales.
-    pub scale_sense: ScaleSense,
-    /// What the config says of the weights, if it says anything.
-    pub form: Option<WeightForm>,
-    /// Modules that stay ordinary float linears (`modules_to_not_convert`); without a list, the head alone.
-    pub not_converted: ModulePatterns,
-    /// `rms_norm_eps` of the norms in front of each projection, when the checkpoint has them.
-    pub input_norm_eps: Option<f32>,
-}
-
-impl QuantizationConfig {
-    /// Whether the linear `name` (without `.weight`) is to be ternary.
-    pub fn converts(&self, name: &str) -> bool {
-        !self.not_converted.matches(name)
-    }
-}
-
-/// A decoder-only transformer, as its checkpoint describes it.
-#[derive(Debug, Clone)]
-pub struct ModelConfig {
-    /// The architecture.
-    pub architecture: &'static Architecture,
-    /// Rows of the embedding.
-    pub vocab_size: usize,
-    /// Width of the residual stream.
-    pub hidden_size: usize,
-    /// Width of the feed-forward network.
-    pub intermediate_size: usize,
-    /// Number of blocks.
-    pub layers: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads.
-    pub kv_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
-    /// Nonlinearity of the feed-forward network.
-    pub activation: Activation,
-    /// Positions the model was built for.
-    pub context_length: usize,
-    /// Added to the mean square in every RMSNorm.
-    pub rms_norm_eps: f32,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// How the rotary frequencies are stretched.
-    pub rope_scaling: RopeScaling,
-    /// Whether the head is the embedding; `None` when the config leaves it to the tensors.
-    pub tied_head: Option<bool>,
-    /// Whether q, k, v and o have biases.
-    pub attention_bias: bool,
-    /// Whether gate, up and down have biases.
-    pub mlp_bias: bool,
-    /// How the linears are quantized.
-    pub quantization: QuantizationConfig,
-    /// First token of a text.
-    pub bos: Option<u32>,
-    /// Tokens that end a text: those of both config files.
-    pub eos: Vec<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-impl OneOrMany {
-    fn into_vec(self) -> Vec<u32> {
-        match self {
-            Self::One(id) => vec![id],
-            Self::Many(ids) => ids,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct RawConfig {
-    model_type: Option<String>,
-    vocab_size: Option<usize>,
-    hidden_size: Option<usize>,
-    intermediate_size: Option<usize>,
-    num_hidden_layers: Option<usize>,
-    num_attention_heads: Option<usize>,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    hidden_act: Option<String>,
-    max_position_embeddings: Option<usize>,
-    rms_norm_eps: Option<f64>,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<RawRope>,
-    /// The form of transformers 5: theta and scaling in one object.
-    rope_parameters: Option<RawRope>,
-    tie_word_embeddings: Option<bool>,
-    attention_bias: Option<bool>,
-    mlp_bias: Option<bool>,
-    quantization_config: Option<RawQuantization>,
-    bos_token_id: Option<OneOrMany>,
-    eos_token_id: Option<OneOrMany>,
-}
-
-#[derive(Deserialize, Clone)]
-struct RawRope {
-    rope_type: Option<String>,
-    /// The older name of `rope_type`.
-    r#type: Option<String>,
-    rope_theta: Option<f64>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    original_max_position_embeddings: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct RawQuantization {
-    quant_method: Option<String>,
-    linear_class: Option<String>,
-    quantization_mode: Option<String>,
-    modules_to_not_convert: Option<Vec<String>>,
-    #[serde(default)]
-    use_rms_norm: bool,
-    rms_norm_eps: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct RawGeneration {
-    eos_token_id: Option<OneOrMany>,
-}
-
-impl ModelConfig {
-    /// Reads and checks the config files of a checkpoint.
-    ///
-    /// Errors: [`Error::Config`] for a value that is missing or cannot be, [`Error::UnknownArchitecture`].
-    pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
-        let reader = Reader { path: checkpoint.file_path(CONFIG) };
-        let raw: RawConfig = checkpoint.json(CONFIG)?.ok_or_else(|| reader.error("is missing".to_owned()))?;
-        let generation: Option<RawGeneration> = checkpoint.json("generation_config.json")?;
-        reader.config(raw, generation)
-    }
-}
-
 /// Turns raw values into checked ones, with errors that name the file.
-struct Reader {
-    path: PathBuf,
+pub(super) struct Reader {
+    pub(super) path: PathBuf,
 }
 
 impl Reader {
-    fn error(&self, reason: String) -> Error {
+    pub(super) fn error(&self, reason: String) -> Error {
         Error::config(self.path.clone(), reason)
     }
 
-    fn config(&self, raw: RawConfig, generation: Option<RawGeneration>) -> Result<ModelConfig> {
+    pub(super) fn config(&self, raw: RawConfig, generation: Option<RawGeneration>) -> Result<ModelConfig> {
         let architecture = Architecture::find(&self.path, raw.model_type.as_deref())?;
         let hidden_size = self.size("hidden_size", raw.hidden_size)?;
         let heads = self.size("num_attention_heads", raw.num_attention_heads)?;
@@ -417,9 +231,4 @@ impl Reader {
             }
         }
     }
-}
-
-/// Path of `config.json` of a checkpoint, for errors about what it says.
-pub(crate) fn config_path(checkpoint_path: &Path) -> PathBuf {
-    checkpoint_path.join(CONFIG)
 }

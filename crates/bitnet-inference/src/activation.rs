@@ -1,0 +1,23 @@
+//! The nonlinearities of feed-forward networks.
+
+/// The nonlinearity of the gated feed-forward network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `relu(x)^2`
+    Relu2,
+    /// `x / (1 + exp(-x))`
+    Silu,
+    /// `x (1 + erf(x / sqrt 2)) / 2`
+    Gelu,
+}
+
+impl Activation {
+    /// Name in `hidden_act`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relu2 => "relu2",
+            Self::Silu => "silu",
+            Self::Gelu => "gelu",
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What `config.json` and `generation_config.json` say, checked.
+
+mod raw;
+mod reader;
+
+use std::path::{Path, PathBuf};
+
+use self::raw::{RawConfig, RawGeneration};
+use self::reader::Reader;
+use crate::Result;
+use crate::activation::Activation;
+use crate::architecture::Architecture;
+use crate::checkpoint::Checkpoint;
+use crate::module_patterns::ModulePatterns;
+use crate::rope::RopeScaling;
+
+const CONFIG: &str = "config.json";
+
+/// What a stored `weight_scale` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScaleSense {
+    /// `W = codes * weight_scale` (`linear_class: autobitlinear`).
+    Multiply,
+    /// `W = codes / weight_scale` (`linear_class: bitlinear`, or none given).
+    Divide,
+}
+
+/// What the stored weights are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightForm {
+    /// Packed ternary codes (`quantization_mode: offline`).
+    Packed,
+    /// Float masters, ternarised when they are loaded (`quantization_mode: online`).
+    Master,
+}
+
+/// How the linears of the checkpoint are quantized.
+#[derive(Debug, Clone)]
+pub struct QuantizationConfig {
+    /// Sense of the stored scales.
+    pub scale_sense: ScaleSense,
+    /// What the config says of the weights, if it says anything.
+    pub form: Option<WeightForm>,
+    /// Modules that stay ordinary float linears (`modules_to_not_convert`); without a list, the head alone.
+    pub not_converted: ModulePatterns,
+    /// `rms_norm_eps` of the norms in front of each projection, when the checkpoint has them.
+    pub input_norm_eps: Option<f32>,
+}
+
+impl QuantizationConfig {
+    /// Whether the linear `name` (without `.weight`) is to be ternary.
+    pub fn converts(&self, name: &str) -> bool {
+        !self.not_converted.matches(name)
+    }
+}
+
+/// A decoder-only transformer, as its checkpoint describes it.
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    /// The architecture.
+    pub architecture: &'static Architecture,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the feed-forward network.
+    pub intermediate_size: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Nonlinearity of the feed-forward network.
+    pub activation: Activation,
+    /// Positions the model was built for.
+    pub context_length: usize,
+    /// Added to the mean square in every RMSNorm.
+    pub rms_norm_eps: f32,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// How the rotary frequencies are stretched.
+    pub rope_scaling: RopeScaling,
+    /// Whether the head is the embedding; `None` when the config leaves it to the tensors.
+    pub tied_head: Option<bool>,
+    /// Whether q, k, v and o have biases.
+    pub attention_bias: bool,
+    /// Whether gate, up and down have biases.
+    pub mlp_bias: bool,
+    /// How the linears are quantized.
+    pub quantization: QuantizationConfig,
+    /// First token of a text.
+    pub bos: Option<u32>,
+    /// Tokens that end a text: those of both config files.
+    pub eos: Vec<u32>,
+}
+
+impl ModelConfig {
+    /// Reads and checks the config files of a checkpoint.
+    ///
+    /// Errors: [`crate::Error::Config`] for a value that is missing or cannot be,
+    /// [`crate::Error::UnknownArchitecture`].
+    pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
+        let reader = Reader { path: checkpoint.file_path(CONFIG) };
+        let raw: RawConfig = checkpoint.json(CONFIG)?.ok_or_else(|| reader.error("is missing".to_owned()))?;
+        let generation: Option<RawGeneration> = checkpoint.json("generation_config.json")?;
+        reader.config(raw, generation)
+    }
+}
+
+/// Path of `config.json` of a checkpoint, for errors about what it says.
+pub(crate) fn config_path(checkpoint_path: &Path) -> PathBuf {
+    checkpoint_path.join(CONFIG)
+}

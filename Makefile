@@ -82,7 +82,7 @@ nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more
 	BITNET_NIGHTLY=1 $(PY) -m pytest -m "nightly or not nightly" --timeout=3600
 
 .PHONY: cross
-cross: ## ARM kernels under emulation, types and lints for Apple (Debian on x86-64; installs what it needs)
+cross: ## ARM kernels under emulation, Apple types, Metal kernels on the CPU (Debian on x86-64)
 	tests/cross/run.sh
 
 .PHONY: bench
@@ -115,7 +115,7 @@ lint-stubs: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## The type stub against the i
 lint-ci: $(VENV)/.tools-dev ## Workflows (actionlint, zizmor) and shell scripts (shellcheck)
 	$(BIN)/actionlint$(EXE) -shellcheck $(BIN)/shellcheck$(EXE)
 	$(BIN)/zizmor$(EXE) --offline --quiet .github
-	$(BIN)/shellcheck$(EXE) .ci/run .githooks/pre-commit tests/cross/run.sh
+	$(BIN)/shellcheck$(EXE) .ci/run .githooks/pre-commit tests/cross/run.sh metal/host/check.sh
 
 .PHONY: deny
 deny: ## Licences, advisories and sources of the dependencies (needs cargo-deny)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What this platform cannot run, checked from Debian on x86-64: the ARM kernels under emulation, on CPUs with and
-# without the dot product; types and lints for Apple. The standard libraries for those targets come with Debian's own
+# without the dot product; types and lints for Apple; Metal kernels on the CPU. The standard libraries for those targets come with Debian's own
 # compiler, which is called by its path; rustup's stays untouched.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -65,4 +65,6 @@ echo "== Apple, types and lints"
 export CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS=--sysroot=$apple_sysroot
 PATH=/usr/bin:$PATH /usr/bin/cargo clippy --target "$apple" --target-dir "$work/apple" --no-default-features \
     -p bitnet-core -p bitnet-quant -p bitnet-metal -p bitnet-inference -- -D warnings
+echo "== Metal kernels on the CPU"
+metal/host/check.sh
 echo "== cross checks passed"

@@ -22,11 +22,11 @@ impl Tokenizer {
         let path = checkpoint.file_path(TOKENIZER);
         let error = |reason: String| Error::Tokenizer { path: path.clone(), reason };
         let Some(bytes) = checkpoint.file(TOKENIZER)? else { return Ok(None) };
-        // The tokenizers crate panics on some texts that are not JSON.
-        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
-            .map_err(|reason| error(reason.to_string()))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&*bytes)
-            .map_err(|reason| error(one_line(&reason.to_string())))?;
+        // In two steps: the tokenizers crate panics on some texts that are not JSON.
+        let json: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(|reason| error(reason.to_string()))?;
+        let mut inner: tokenizers::Tokenizer =
+            serde_json::from_value(json).map_err(|reason| error(one_line(&reason.to_string())))?;
         // A tokenizer saved while training may cut or pad every text.
         inner.with_truncation(None).map_err(|reason| error(one_line(&reason.to_string())))?;
         inner.with_padding(None);

@@ -161,12 +161,12 @@ install_wheel = rm -f $(VENV)/.wheel-* \
 
 $(VENV)/.wheel-dev: $(VENV)/.tools-build $(WHEEL_SOURCES)
 	rm -rf target/wheel-dev
-	$(PY) -m maturin build --profile dev --compatibility off --interpreter $(PY) --out target/wheel-dev
+	$(PY) -m maturin build $(CARGO_FLAGS) --profile dev --compatibility off --interpreter $(PY) --out target/wheel-dev
 	$(call install_wheel,target/wheel-dev)
 	@touch $@
 
 $(VENV)/.wheel-release: $(VENV)/.tools-build $(WHEEL_SOURCES)
 	rm -f dist/*.whl
-	$(PY) -m maturin build --release --interpreter $(PY) --out dist
+	$(PY) -m maturin build $(CARGO_FLAGS) --release --interpreter $(PY) --out dist
 	$(call install_wheel,dist)
 	@touch $@

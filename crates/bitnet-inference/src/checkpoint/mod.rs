@@ -31,7 +31,15 @@ impl Checkpoint {
             return Err(Error::ModelNotFound { path: path.to_owned() });
         }
         if path.is_file() {
-            return Err(Error::checkpoint(path, "is a file; give the folder that holds it"));
+            let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+            return Err(Error::checkpoint(
+                path,
+                if is_gguf {
+                    "is a GGUF file, which is not supported yet; give a folder in the Hugging Face format"
+                } else {
+                    "is a file; give the folder that holds it"
+                },
+            ));
         }
         Self::read(Folder::Disk(path.to_owned()))
     }

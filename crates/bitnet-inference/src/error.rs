@@ -101,7 +101,7 @@ pub enum Error {
         context_length: usize,
     },
     /// A text is shorter than what was asked of it.
-    #[error("the text has {tokens} tokens, one window needs {needed}")]
+    #[error("one window needs {needed} tokens, the text has {tokens}")]
     TextTooShort {
         /// Tokens found.
         tokens: usize,

@@ -210,11 +210,12 @@ impl TokenStream {
             None => self.token_ids.last_chunk::<1>().map_or(&[][..], |last| last),
         };
         let is_prompt_read = fed + ids.len() >= self.prompt.len();
-        let logits = self.sequence.feed(ids, usize::from(is_prompt_read))?;
+        self.sequence.feed(ids)?;
         if !is_prompt_read {
             return Ok(Step::Prefill);
         }
-        let next = self.sampler.sample(logits)?;
+        let candidates = self.sequence.candidates(&self.sampler.cut())?;
+        let next = self.sampler.sample(candidates);
         self.take(next)
     }
 

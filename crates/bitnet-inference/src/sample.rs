@@ -3,6 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::backend::{Candidate, Cut};
 use crate::{Error, Result};
 
 /// How the next token is chosen. The default is greedy.
@@ -56,12 +57,6 @@ pub(crate) struct Sampler {
     candidates: Vec<Candidate>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    id: u32,
-    logit: f32,
-}
-
 impl Sampler {
     /// A sampler for a vocabulary. Errors: [`Error::InvalidOption`].
     pub(crate) fn new(options: &SamplingOptions, vocab_size: usize) -> Result<Self> {
@@ -90,28 +85,43 @@ impl Sampler {
         }
     }
 
-    /// The next token.
-    ///
-    /// Errors: [`Error::NotFinite`] when a logit is not a number: the model is damaged, whatever it says is wrong.
-    pub(crate) fn sample(&mut self, logits: &[f32]) -> Result<u32> {
-        if !logits.iter().fold(true, |finite, logit| finite & logit.is_finite()) {
-            return Err(Error::NotFinite { what: "a logit".to_owned() });
-        }
-        let penalty = self.options.repetition_penalty;
-        let penalised = logits.iter().zip(&self.seen).map(|(&logit, &seen)| match seen {
-            false => logit,
-            true if logit > 0.0 => logit / penalty,
-            true => logit * penalty,
-        });
-        let candidates = penalised.zip(0..).map(|(logit, id)| Candidate { id, logit });
-        if self.options.temperature == 0.0 {
+    /// What of the vocabulary the next [`Self::sample`] needs to see.
+    pub(crate) fn cut(&self) -> Cut<'_> {
+        let SamplingOptions { temperature, top_k, top_p, min_p, repetition_penalty, .. } = self.options;
+        let is_greedy = temperature == 0.0;
+        let top_k = match (is_greedy, top_k) {
+            (true, _) => 1,
+            (false, 0) => usize::MAX,
+            (false, top_k) => top_k,
+        };
+        // Min-p comes behind top-p, whose share is one of all that top-k left. The slack is for rounding.
+        let counts_all = top_p < 1.0 && top_k == usize::MAX;
+        let below_best = if is_greedy || counts_all || min_p == 0.0 {
+            f32::INFINITY
+        } else {
+            temperature * (1e-4 - 1.0001 * min_p.ln())
+        };
+        let seen = if repetition_penalty == 1.0 { &[][..] } else { &self.seen };
+        Cut { top_k, below_best, repetition_penalty, seen }
+    }
+
+    /// The next token, of candidates that hold all that [`Self::cut`] keeps, in the order of their ids.
+    pub(crate) fn sample(&mut self, candidates: &[Candidate]) -> u32 {
+        let mut kept = std::mem::take(&mut self.candidates);
+        let cut = self.cut();
+        let penalised = candidates
+            .iter()
+            .map(|&Candidate { id, logit }| Candidate { id, logit: cut.penalise(id as usize, logit) });
+        if cut.top_k == 1 {
             // The first of the largest, as argmax of NumPy and PyTorch.
-            let best = candidates.reduce(|best, next| if next.logit > best.logit { next } else { best });
-            return Ok(best.map_or(0, |best| best.id));
+            let best = penalised.reduce(|best, next| if next.logit > best.logit { next } else { best });
+            self.candidates = kept;
+            return best.map_or(0, |best| best.id);
         }
-        self.candidates.clear();
-        self.candidates.extend(candidates);
-        Ok(self.draw())
+        kept.clear();
+        kept.extend(penalised);
+        self.candidates = kept;
+        self.draw()
     }
 
     fn draw(&mut self) -> u32 {
@@ -163,6 +173,10 @@ mod tests {
 
     const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, 3.0, -1.0];
 
+    fn candidates(logits: &[f32]) -> Vec<Candidate> {
+        logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit }).collect()
+    }
+
     fn options() -> SamplingOptions {
         SamplingOptions { temperature: 1.0, seed: Some(7), ..SamplingOptions::default() }
     }
@@ -171,7 +185,7 @@ mod tests {
         let mut sampler = Sampler::new(options, 5).unwrap();
         let mut counts = [0.0; 5];
         for _ in 0..draws {
-            counts[sampler.sample(&LOGITS).unwrap() as usize] += 1.0 / draws as f64;
+            counts[sampler.sample(&candidates(&LOGITS)) as usize] += 1.0 / draws as f64;
         }
         counts
     }
@@ -179,7 +193,7 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_the_largest() {
         let mut sampler = Sampler::new(&SamplingOptions::default(), 5).unwrap();
-        assert_eq!(sampler.sample(&LOGITS).unwrap(), 1);
+        assert_eq!(sampler.sample(&candidates(&LOGITS)), 1);
     }
 
     #[test]
@@ -211,24 +225,18 @@ mod tests {
             Sampler::new(&SamplingOptions { repetition_penalty: 2.0, ..SamplingOptions::default() }, 3)
                 .unwrap();
         sampler.observe(&[0]);
-        assert_eq!(sampler.sample(&[3.0, 2.0, 0.0]).unwrap(), 1);
-        assert_eq!(sampler.sample(&[-1.0, -1.5, -9.0]).unwrap(), 1);
+        assert_eq!(sampler.sample(&candidates(&[3.0, 2.0, 0.0])), 1);
+        assert_eq!(sampler.sample(&candidates(&[-1.0, -1.5, -9.0])), 1);
     }
 
     #[test]
     fn the_same_seed_draws_the_same_tokens() {
         let draw = |seed| {
             let mut sampler = Sampler::new(&SamplingOptions { seed: Some(seed), ..options() }, 5).unwrap();
-            (0..50).map(|_| sampler.sample(&LOGITS).unwrap()).collect::<Vec<_>>()
+            (0..50).map(|_| sampler.sample(&candidates(&LOGITS))).collect::<Vec<_>>()
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
-    }
-
-    #[test]
-    fn a_logit_that_is_no_number_is_an_error() {
-        let mut sampler = Sampler::new(&SamplingOptions::default(), 2).unwrap();
-        assert!(matches!(sampler.sample(&[0.0, f32::NAN]), Err(Error::NotFinite { .. })));
     }
 
     #[test]

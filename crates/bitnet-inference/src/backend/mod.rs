@@ -1,8 +1,13 @@
 //! Providers of computation. The engine knows these two traits and names no provider.
 
 pub mod cpu;
+mod cut;
+mod traffic;
 
 use std::fmt::Debug;
+
+pub use cut::{Candidate, Cut};
+pub use traffic::Traffic;
 
 use crate::Result;
 
@@ -31,9 +36,20 @@ pub trait Sequence: Send + Debug {
     /// The most tokens one call takes at full speed; longer inputs are fed in pieces.
     fn chunk(&self) -> usize;
 
-    /// Appends at most [`Self::chunk`] tokens and returns the logits of the last `logits` of them,
-    /// `[logits, vocab_size]`.
+    /// Appends at most [`Self::chunk`] tokens.
     ///
     /// Errors: [`crate::Error::ContextLength`] beyond the capacity, [`crate::Error::TokenOutOfRange`].
-    fn feed(&mut self, ids: &[u32], logits: usize) -> Result<&[f32]>;
+    fn feed(&mut self, ids: &[u32]) -> Result<()>;
+
+    /// The logits of the last `count` tokens of the last call of [`Self::feed`], `[count, vocab_size]`.
+    fn logits(&mut self, count: usize) -> Result<&[f32]>;
+
+    /// The tokens that may follow the last one: at least all that `cut` keeps, in the order of their ids, with the same
+    /// logits that [`Self::logits`] gives.
+    ///
+    /// Errors: [`crate::Error::NotFinite`] when the model gives no numbers.
+    fn candidates(&mut self, cut: &Cut<'_>) -> Result<&[Candidate]>;
+
+    /// What was read from memory since the sequence started.
+    fn traffic(&self) -> Traffic;
 }

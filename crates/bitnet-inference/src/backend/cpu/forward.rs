@@ -8,7 +8,7 @@ use super::scratch::Scratch;
 use super::{Compute, CpuSequence};
 use crate::Result;
 use crate::activation::Activation;
-use crate::model::{Attention, FloatLinear, Linear, Mlp};
+use crate::model::{Attention, Block, FloatLinear, Linear, Mlp};
 
 impl CpuSequence {
     /// Runs all blocks over `ids` and appends them to the cache; the residual stream stays in the scratch buffers.
@@ -25,6 +25,10 @@ impl CpuSequence {
             self.mlp_half(&block.mlp, ids.len())?;
         }
         self.cache.advance(ids.len());
+        let embedding = &model.embedding;
+        let row_bytes = embedding.size_bytes() / embedding.rows();
+        let block_bytes: usize = model.blocks.iter().flat_map(Block::linears).map(Linear::weight_bytes).sum();
+        self.traffic.weight_bytes += (block_bytes + ids.len() * row_bytes) as u64;
         Ok(())
     }
 
@@ -94,11 +98,12 @@ impl CpuSequence {
         Ok(())
     }
 
-    /// The logits of the last `count` of `tokens` tokens.
-    pub(super) fn head(&mut self, tokens: usize, count: usize) -> Result<&[f32]> {
+    /// Computes the logits of the last `count` tokens that were fed.
+    pub(super) fn head(&mut self, count: usize) -> Result<()> {
+        assert!(count <= self.fed, "logits of tokens that were fed");
         let config = &self.model.config;
         let Scratch { hidden, normed, linear_normed, quantized, logits, .. } = &mut self.scratch;
-        let hidden = &hidden[(tokens - count) * config.hidden_size..tokens * config.hidden_size];
+        let hidden = &hidden[(self.fed - count) * config.hidden_size..self.fed * config.hidden_size];
         let normed = &mut normed[..hidden.len()];
         self.compute.rms_norm(hidden, &self.model.norm, config.rms_norm_eps, normed);
         let needed = count * config.vocab_size;
@@ -110,7 +115,11 @@ impl CpuSequence {
             Some(head) => self.compute.linears(normed, linear_normed, quantized, [(head, &mut *logits)])?,
             None => self.model.embedding.matmul(&self.compute.pool, &self.compute.floats, normed, logits),
         }
-        Ok(logits)
+        self.traffic.weight_bytes += match &self.model.head {
+            Some(head) => head.weight_bytes(),
+            None => self.model.embedding.size_bytes(),
+        } as u64;
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use bitnet_quant::TernaryKernel;
 
 use self::kv_cache::KvCache;
 use self::scratch::Scratch;
-use super::{Backend, Sequence};
+use super::{Backend, Candidate, Cut, Sequence, Traffic};
 use crate::model::Model;
 use crate::rope::RopeTable;
 use crate::{Error, Result};
@@ -68,6 +68,9 @@ struct CpuSequence {
     cache: KvCache,
     scratch: Scratch,
     capacity: usize,
+    /// Tokens of the last call of `feed`, whose hidden states the scratch buffers hold.
+    fed: usize,
+    traffic: Traffic,
 }
 
 impl CpuSequence {
@@ -76,11 +79,11 @@ impl CpuSequence {
         let rope = RopeTable::new(config.rope_theta, config.rope_scaling, config.head_dim, capacity);
         let cache = KvCache::new(config, capacity);
         let scratch = Scratch::new(config, CHUNK.min(capacity));
-        Self { model, compute, rope, cache, scratch, capacity }
+        Self { model, compute, rope, cache, scratch, capacity, fed: 0, traffic: Traffic::default() }
     }
 
-    fn check(&self, ids: &[u32], logits: usize) -> Result<()> {
-        assert!(ids.len() <= CHUNK && logits <= ids.len(), "at most a chunk of tokens, and their logits");
+    fn check(&self, ids: &[u32]) -> Result<()> {
+        assert!(ids.len() <= CHUNK, "at most a chunk of tokens");
         let vocab_size = self.model.config.vocab_size;
         if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(Error::TokenOutOfRange { id, vocab_size });
@@ -102,10 +105,32 @@ impl Sequence for CpuSequence {
         CHUNK
     }
 
-    fn feed(&mut self, ids: &[u32], logits: usize) -> Result<&[f32]> {
-        self.check(ids, logits)?;
+    fn feed(&mut self, ids: &[u32]) -> Result<()> {
+        self.check(ids)?;
         self.forward(ids, &mut |_, _| {})?;
-        self.head(ids.len(), logits)
+        self.fed = ids.len();
+        Ok(())
+    }
+
+    fn logits(&mut self, count: usize) -> Result<&[f32]> {
+        self.head(count)?;
+        Ok(&self.scratch.logits[..count * self.model.config.vocab_size])
+    }
+
+    fn candidates(&mut self, _cut: &Cut<'_>) -> Result<&[Candidate]> {
+        self.head(1)?;
+        let Scratch { logits, candidates, .. } = &mut self.scratch;
+        let logits = &logits[..self.model.config.vocab_size];
+        if !logits.iter().fold(true, |finite, logit| finite & logit.is_finite()) {
+            return Err(Error::NotFinite { what: "a logit".to_owned() });
+        }
+        candidates.clear();
+        candidates.extend(logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit }));
+        Ok(candidates)
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.traffic
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bitnet_quant::QuantizedActivations;
 
+use crate::backend::Candidate;
 use crate::config::ModelConfig;
 
 /// Activations of up to a chunk of tokens, each buffer `[tokens, width]`.
@@ -25,6 +26,7 @@ pub(super) struct Scratch {
     pub(super) quantized: QuantizedActivations,
     /// Grown when more than the last token's logits are asked for.
     pub(super) logits: Vec<f32>,
+    pub(super) candidates: Vec<Candidate>,
 }
 
 impl Scratch {
@@ -50,6 +52,7 @@ impl Scratch {
             added: buffer(config.hidden_size),
             quantized: QuantizedActivations::with_capacity(tokens, tokens * widest),
             logits: vec![0.0; config.vocab_size],
+            candidates: Vec::with_capacity(config.vocab_size),
         }
     }
 }

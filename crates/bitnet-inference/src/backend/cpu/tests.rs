@@ -29,6 +29,11 @@ fn mean_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len() as f32
 }
 
+fn logits(sequence: &mut CpuSequence, ids: &[u32]) -> Vec<f32> {
+    sequence.feed(ids).unwrap();
+    sequence.logits(ids.len()).unwrap().to_vec()
+}
+
 const IDS: [u32; 7] = [2043, 555, 695, 473, 902, 289, 433];
 
 #[test]
@@ -43,31 +48,28 @@ fn hidden_states_and_logits_equal_the_golden_ones() {
         })
         .unwrap();
     assert_eq!(layers, 4);
-    let logits = sequence.head(IDS.len(), IDS.len()).unwrap();
-    let difference = mean_difference(logits, &golden("logits.0"));
+    sequence.fed = IDS.len();
+    let difference = mean_difference(sequence.logits(IDS.len()).unwrap(), &golden("logits.0"));
     assert!(difference < 2e-3, "{difference}");
 }
 
 #[test]
 fn prefill_at_once_equals_single_steps_bit_for_bit() {
     let mut together = sequence(1, Isa::Scalar, 16);
-    let expected = together.feed(&IDS, IDS.len()).unwrap().to_vec();
+    let expected = logits(&mut together, &IDS);
     let mut one_by_one = sequence(1, Isa::Scalar, 16);
     for (id, expected) in IDS.iter().zip(expected.chunks_exact(2048)) {
-        assert_eq!(one_by_one.feed(&[*id], 1).unwrap(), expected);
+        assert_eq!(logits(&mut one_by_one, &[*id]), expected);
     }
 }
 
 #[test]
 fn every_isa_and_thread_count_gives_the_same_bits() {
-    let expected = sequence(1, Isa::Scalar, 16).feed(&IDS, IDS.len()).unwrap().to_vec();
+    let expected = logits(&mut sequence(1, Isa::Scalar, 16), &IDS);
     for isa in Isa::available() {
         for threads in 1..4 {
-            assert_eq!(
-                sequence(threads, isa, 16).feed(&IDS, IDS.len()).unwrap(),
-                expected,
-                "{isa} {threads}"
-            );
+            let got = logits(&mut sequence(threads, isa, 16), &IDS);
+            assert_eq!(got, expected, "{isa} {threads}");
         }
     }
 }
@@ -75,11 +77,11 @@ fn every_isa_and_thread_count_gives_the_same_bits() {
 #[test]
 fn beyond_the_capacity_is_an_error_and_changes_nothing() {
     let mut sequence = sequence(1, Isa::Scalar, 8);
-    sequence.feed(&IDS, 0).unwrap();
-    assert!(matches!(sequence.feed(&[1, 2], 1), Err(Error::ContextLength { .. })));
-    assert!(matches!(sequence.feed(&[2048], 1), Err(Error::TokenOutOfRange { id: 2048, .. })));
+    sequence.feed(&IDS).unwrap();
+    assert!(matches!(sequence.feed(&[1, 2]), Err(Error::ContextLength { .. })));
+    assert!(matches!(sequence.feed(&[2048]), Err(Error::TokenOutOfRange { id: 2048, .. })));
     assert_eq!(sequence.len(), 7);
-    sequence.feed(&[1], 1).unwrap();
+    sequence.feed(&[1]).unwrap();
 }
 
 #[test]

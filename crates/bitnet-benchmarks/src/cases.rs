@@ -43,10 +43,10 @@ impl Case {
                 _ => 1,
             })
             .collect();
-        let x = (0..tokens * shape.cols).map(|_| random.next_u32() as i8).collect();
+        let x: Vec<i8> = (0..tokens * shape.cols).map(|_| random.next_u32() as i8).collect();
         Ok(Self {
             w: TernaryMatrix::from_codes(shape.rows, shape.cols, &codes, 1.0)?,
-            x: QuantizedActivations::from_codes(x, shape.cols),
+            x: QuantizedActivations::from_codes(&x, shape.cols),
         })
     }
 }

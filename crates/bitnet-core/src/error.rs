@@ -47,6 +47,12 @@ pub enum Error {
         /// The ones there are.
         available: String,
     },
+    /// The operating system has no such block of memory.
+    #[error("{bytes} bytes do not fit into memory")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: usize,
+    },
     /// A device name that means nothing.
     #[error("unknown device {0:?}; known: auto, cpu")]
     UnknownDevice(String),

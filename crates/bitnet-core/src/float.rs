@@ -20,7 +20,7 @@ impl FloatKernels {
     pub fn new(isa: Isa) -> Result<Self> {
         Ok(Self(match isa.require()? {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::VERSIONS,
+            Isa::Avx2 | Isa::AvxVnni => avx2::VERSIONS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => avx512::VERSIONS,
             // NEON belongs to the aarch64 baseline: the plain build has it.

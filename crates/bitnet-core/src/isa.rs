@@ -13,25 +13,46 @@ use crate::{Error, Result};
 pub enum Isa {
     /// Plain Rust: the definition that every other one is tested against.
     Scalar,
+    /// x86-64 with 128-bit vectors and byte shuffles (2008 and later).
+    Sse41,
     /// x86-64 with 256-bit integer vectors (2013 and later).
     Avx2,
-    /// x86-64 with 512-bit vectors and the int8 dot product `vpdpbusd`.
+    /// x86-64 with 256-bit vectors and the int8 dot product `vpdpbusd` (Alder Lake and later).
+    AvxVnni,
+    /// x86-64 with 512-bit vectors and the int8 dot product `vpdpbusd` (Ice Lake, Zen 4 and later).
     Avx512Vnni,
+    /// 64-bit ARM, any.
+    Neon,
     /// 64-bit ARM with the int8 dot product `sdot` (Apple M1, Neoverse N1 and later).
     NeonDotprod,
+    /// 64-bit ARM with the int8 matrix product `smmla` besides (Apple M2, Neoverse V1 and later).
+    NeonI8mm,
 }
 
 impl Isa {
     /// Every instruction set, slowest first.
-    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512Vnni, Self::NeonDotprod];
+    pub const ALL: [Self; 8] = [
+        Self::Scalar,
+        Self::Sse41,
+        Self::Avx2,
+        Self::AvxVnni,
+        Self::Avx512Vnni,
+        Self::Neon,
+        Self::NeonDotprod,
+        Self::NeonI8mm,
+    ];
 
     /// Name in `BITNET_ISA` and in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Sse41 => "sse4.1",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
             Self::Avx512Vnni => "avx512vnni",
+            Self::Neon => "neon",
             Self::NeonDotprod => "neon-dotprod",
+            Self::NeonI8mm => "neon-i8mm",
         }
     }
 
@@ -40,7 +61,11 @@ impl Isa {
         match self {
             Self::Scalar => true,
             #[cfg(target_arch = "x86_64")]
+            Self::Sse41 => is_x86_feature_detected!("sse4.1"),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => {
                 is_x86_feature_detected!("avx2")
@@ -48,6 +73,13 @@ impl Isa {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => true,
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm => {
+                std::arch::is_aarch64_feature_detected!("dotprod")
+                    && std::arch::is_aarch64_feature_detected!("i8mm")
             }
             #[cfg(target_arch = "aarch64")]
             Self::NeonDotprod => std::arch::is_aarch64_feature_detected!("dotprod"),
@@ -117,7 +149,8 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let error = "sse9".parse::<Isa>().unwrap_err().to_string();
-        assert_eq!(error, "unknown instruction set \"sse9\"; known: scalar, avx2, avx512vnni, neon-dotprod");
+        let known = "scalar, sse4.1, avx2, avxvnni, avx512vnni, neon, neon-dotprod, neon-i8mm";
+        assert_eq!(error, format!("unknown instruction set \"sse9\"; known: {known}"));
     }
 
     #[test]

@@ -112,9 +112,10 @@ impl TernaryMatrix {
     }
 
     fn exact(&self, x: Elements<i8>) -> Result<Vec<i32>, Failure> {
-        let x = QuantizedActivations::from_codes(x.values, self.inner.cols());
+        let pool = pool(x.values.len() * self.inner.rows())?;
+        let x = QuantizedActivations::from_codes(&x.values, self.inner.cols());
         let mut out = vec![0; x.tokens() * self.inner.rows()];
-        kernel()?.matmul_i32(&pool(x.codes().len() * self.inner.rows())?, &self.inner, &x, &mut out)?;
+        kernel()?.matmul_i32(&pool, &self.inner, &x, &mut out)?;
         Ok(out)
     }
 
@@ -155,7 +156,7 @@ pub(crate) fn quantize_activations<'py>(
     let x = floats("x", x)?;
     let cols = x.cols("x")?;
     let quantized = py.detach(|| quantize(&pool(x.values.len())?, &x, cols))?;
-    let codes = to_numpy(py, quantized.codes().to_vec(), &x.shape)?;
+    let codes = to_numpy(py, quantized.codes(), &x.shape)?;
     let scales = to_numpy(py, quantized.scales().to_vec(), &x.shape[..x.shape.len() - 1])?;
     Ok((codes, scales))
 }

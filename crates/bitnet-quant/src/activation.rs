@@ -2,6 +2,8 @@
 
 use bitnet_core::{DisjointSlice, FloatKernels, ThreadPool};
 
+use crate::packing::{LINE, Packing};
+
 /// Below this absmax the scale stops growing, as in the reference implementation.
 const MIN_ABSMAX: f32 = 1e-5;
 
@@ -14,17 +16,20 @@ const MIN_ABSMAX: f32 = 1e-5;
 #[derive(Debug, Clone, Default)]
 pub struct QuantizedActivations {
     cols: usize,
+    /// From one token to the next: the columns, filled up with zeros to whole lines of weights.
+    stride: usize,
     codes: Vec<i8>,
     scales: Vec<f32>,
     sums: Vec<i32>,
 }
 
 impl QuantizedActivations {
-    /// Empty, with room for `elements` codes of `tokens` tokens: up to there nothing is allocated again.
-    pub fn with_capacity(tokens: usize, elements: usize) -> Self {
+    /// Empty, with room for `tokens` tokens of up to `cols` codes: up to there nothing is allocated again.
+    pub fn with_capacity(tokens: usize, cols: usize) -> Self {
         Self {
             cols: 0,
-            codes: Vec::with_capacity(elements),
+            stride: 0,
+            codes: Vec::with_capacity(tokens * stride_of(cols)),
             scales: Vec::with_capacity(tokens),
             sums: Vec::with_capacity(tokens),
         }
@@ -36,7 +41,9 @@ impl QuantizedActivations {
         assert!(cols > 0 && x.len().is_multiple_of(cols), "x is [tokens, cols]");
         let tokens = x.len() / cols;
         self.cols = cols;
-        self.codes.resize(x.len(), 0);
+        self.stride = stride_of(cols);
+        let stride = self.stride;
+        self.codes.resize(tokens * stride, 0);
         self.scales.resize(tokens, 0.0);
         self.sums.resize(tokens, 0);
         let codes = DisjointSlice::new(&mut self.codes);
@@ -48,7 +55,9 @@ impl QuantizedActivations {
                 let scale = 127.0 / kernels.absmax(&x[part.clone()]).max(MIN_ABSMAX);
                 // SAFETY: each token belongs to one thread.
                 unsafe {
-                    let sum = kernels.quantize(&x[part.clone()], scale, codes.part(part));
+                    let (codes, padding) = codes.part(token * stride..(token + 1) * stride).split_at_mut(cols);
+                    let sum = kernels.quantize(&x[part], scale, codes);
+                    padding.fill(0);
                     scales.write(token, scale);
                     sums.write(token, sum);
                 }
@@ -57,11 +66,16 @@ impl QuantizedActivations {
     }
 
     /// Takes codes that are quantized already, `[tokens, cols]`, with a scale of 1.
-    pub fn from_codes(codes: Vec<i8>, cols: usize) -> Self {
+    pub fn from_codes(codes: &[i8], cols: usize) -> Self {
         assert!(cols > 0 && codes.len().is_multiple_of(cols), "codes are [tokens, cols]");
-        let sums: Vec<i32> =
-            codes.chunks_exact(cols).map(|token| token.iter().map(|&x| i32::from(x)).sum()).collect();
-        Self { cols, scales: vec![1.0; sums.len()], codes, sums }
+        let stride = stride_of(cols);
+        let sum = |token: &[i8]| token.iter().map(|&x| i32::from(x)).sum();
+        let sums: Vec<i32> = codes.chunks_exact(cols).map(sum).collect();
+        let mut padded = vec![0; sums.len() * stride];
+        for (padded, token) in padded.chunks_exact_mut(stride).zip(codes.chunks_exact(cols)) {
+            padded[..cols].copy_from_slice(token);
+        }
+        Self { cols, stride, scales: vec![1.0; sums.len()], codes: padded, sums }
     }
 
     /// Number of tokens.
@@ -74,14 +88,29 @@ impl QuantizedActivations {
         self.cols
     }
 
-    /// All codes, `[tokens, cols]`.
-    pub fn codes(&self) -> &[i8] {
-        &self.codes
+    /// A copy of all codes, `[tokens, cols]`.
+    pub fn codes(&self) -> Vec<i8> {
+        (0..self.tokens()).flat_map(|token| self.token(token)).copied().collect()
     }
 
     /// The codes of one token.
     pub fn token(&self, token: usize) -> &[i8] {
-        &self.codes[token * self.cols..(token + 1) * self.cols]
+        &self.codes[token * self.stride..][..self.cols]
+    }
+
+    /// The codes of one token and the zeros behind them.
+    pub(crate) fn padded_token(&self, token: usize) -> &[i8] {
+        &self.codes[token * self.stride..][..self.stride]
+    }
+
+    /// The codes of all tokens with the zeros behind each.
+    pub(crate) fn padded_codes(&self) -> &[i8] {
+        &self.codes
+    }
+
+    /// From one token to the next.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
     }
 
     /// One scale per token: `codes = round(x * scale)`.
@@ -93,6 +122,12 @@ impl QuantizedActivations {
     pub fn sums(&self) -> &[i32] {
         &self.sums
     }
+}
+
+/// `cols` up to whole lines of weights in every packing.
+fn stride_of(cols: usize) -> usize {
+    let line = |packing: Packing| cols.next_multiple_of(LINE * packing.digits());
+    line(Packing::Bits2).max(line(Packing::Base3))
 }
 
 #[cfg(test)]
@@ -132,6 +167,6 @@ mod tests {
         let mut quantized = quantize(&[3.0; 64], 8);
         let kernels = FloatKernels::new(Isa::Scalar).unwrap();
         quantized.quantize(&ThreadPool::new(1).unwrap(), &kernels, &[1.0, -2.0], 2);
-        assert_eq!((quantized.tokens(), quantized.codes()), (1, &[64_i8, -127][..]));
+        assert_eq!((quantized.tokens(), quantized.codes()), (1, vec![64_i8, -127]));
     }
 }

@@ -35,6 +35,17 @@ pub enum Error {
         /// First such row.
         row: usize,
     },
+    /// A packing that does not exist.
+    #[error("unknown packing {0:?}; known: bits2, base3")]
+    UnknownPacking(String),
+    /// A packing that the kernels of the instruction set cannot read.
+    #[error("the {isa} kernels have no {packing} packing")]
+    PackingUnavailable {
+        /// The instruction set.
+        isa: &'static str,
+        /// The packing.
+        packing: &'static str,
+    },
     /// The instruction set is not there.
     #[error(transparent)]
     Core(#[from] bitnet_core::Error),

@@ -7,11 +7,15 @@ pub mod activation;
 pub mod bit_linear;
 pub mod error;
 pub mod kernel;
+pub mod packed;
+pub mod packing;
 pub mod ternary;
 
 pub use absmean::quantize_weights;
 pub use activation::QuantizedActivations;
 pub use bit_linear::{BitLinear, InputNorm};
 pub use error::{Error, Result};
-pub use kernel::TernaryKernel;
+pub use kernel::{Product, SparseScratch, TernaryKernel};
+pub use packed::{Order, PackedMatrix};
+pub use packing::Packing;
 pub use ternary::TernaryMatrix;

@@ -1,9 +1,9 @@
-//! A quick check of every kernel this CPU can run, for `bitnet doctor`.
+//! A check of every kernel this CPU can run, for `bitnet doctor` and for the tests.
 
 use bitnet_core::{Isa, ThreadPool};
 
-use super::TernaryKernel;
-use crate::{QuantizedActivations, Result, TernaryMatrix};
+use super::{Product, SparseScratch, TernaryKernel, definition};
+use crate::{Order, PackedMatrix, Packing, QuantizedActivations, Result, TernaryMatrix};
 
 /// Outcome for one instruction set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,35 +12,93 @@ pub struct SelfTest {
     pub isa: Isa,
     /// Products computed.
     pub products: usize,
-    /// Products that differ from the reference; 0 on a sound machine.
+    /// Products that differ from the definition; 0 on a sound machine.
     pub wrong: usize,
 }
 
-/// Multiplies matrices of several shapes with every instruction set and compares each product with the scalar
-/// reference, bit for bit.
-pub fn self_test(pool: &ThreadPool) -> Result<Vec<SelfTest>> {
-    Isa::available().into_iter().map(|isa| test_isa(pool, isa)).collect()
+impl SelfTest {
+    fn count<T: PartialEq>(&mut self, got: &[T], expected: &[T]) {
+        self.products += got.len();
+        self.wrong += got.iter().zip(expected).filter(|(got, expected)| got != expected).count();
+    }
 }
 
-fn test_isa(pool: &ThreadPool, isa: Isa) -> Result<SelfTest> {
+/// Multiplies matrices of several shapes with every instruction set, from every layout, and compares each product with
+/// [`definition`], bit for bit.
+pub fn self_test(pool: &ThreadPool) -> Result<Vec<SelfTest>> {
     const SHAPES: [(usize, usize, usize); 5] =
-        [(1, 1, 1), (7, 63, 3), (64, 256, 1), (130, 1031, 6), (640, 2560, 4)];
-    let kernel = TernaryKernel::new(isa)?;
-    let reference = TernaryKernel::new(Isa::Scalar)?;
-    let mut outcome = SelfTest { isa, products: 0, wrong: 0 };
-    for (rows, cols, tokens) in SHAPES {
-        let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
-        let codes: Vec<i8> = (0..rows * cols).map(|_| (next(&mut bits) % 3) as i8 - 1).collect();
-        let x: Vec<i8> = (0..tokens * cols).map(|_| next(&mut bits) as i8).collect();
-        let w = TernaryMatrix::from_codes(rows, cols, &codes, 1.0)?;
-        let x = QuantizedActivations::from_codes(x, cols);
-        let (mut got, mut expected) = (vec![0; rows * tokens], vec![0; rows * tokens]);
-        kernel.matmul_i32(pool, &w, &x, &mut got)?;
-        reference.matmul_i32(pool, &w, &x, &mut expected)?;
-        outcome.products += got.len();
-        outcome.wrong += got.iter().zip(&expected).filter(|(got, expected)| got != expected).count();
+        [(1, 1, 1), (7, 63, 3), (64, 256, 1), (130, 1031, 6), (400, 2561, 1)];
+    let mut outcomes = Vec::new();
+    for isa in Isa::available() {
+        let mut outcome = SelfTest { isa, products: 0, wrong: 0 };
+        for (rows, cols, tokens) in SHAPES {
+            let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+            let codes: Vec<i8> = (0..rows * cols).map(|_| (next(&mut bits) % 3) as i8 - 1).collect();
+            // Half of the activations are 0, as behind a ReLU.
+            let x: Vec<i8> = (0..tokens * cols)
+                .map(|_| if next(&mut bits).is_multiple_of(2) { 0 } else { next(&mut bits) as i8 })
+                .collect();
+            let w = TernaryMatrix::from_codes(rows, cols, &codes, 1.0)?;
+            compare(pool, isa, &w, &QuantizedActivations::from_codes(&x, cols), &mut outcome)?;
+        }
+        outcomes.push(outcome);
     }
-    Ok(outcome)
+    Ok(outcomes)
+}
+
+/// Compares every product of `w` and `x` that there is on `isa` with the definition. Scales must be 1.
+pub(super) fn compare(
+    pool: &ThreadPool,
+    isa: Isa,
+    w: &TernaryMatrix,
+    x: &QuantizedActivations,
+    outcome: &mut SelfTest,
+) -> Result<()> {
+    let kernel = TernaryKernel::new(isa)?;
+    let expected = definition(w, x);
+    let mut out = vec![i32::MIN; expected.len()];
+    kernel.matmul_i32(pool, w, x, &mut out)?;
+    outcome.count(&out, &expected);
+    for packing in Packing::ALL.into_iter().filter(|packing| kernel.supports(*packing)) {
+        for order in [Order::Panels, Order::Rows, Order::Columns] {
+            let packed = PackedMatrix::new(pool, w, order, packing)?;
+            out.fill(i32::MIN);
+            kernel.packed_matmul_i32(pool, &packed, x, &mut out)?;
+            outcome.count(&out, &expected);
+            if x.tokens() == 1 {
+                let (got, expected) = one_token(pool, &kernel, &packed, x, &expected)?;
+                outcome.count(&got, &expected);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The product of one token in the way that the order is for, and what it must be.
+fn one_token(
+    pool: &ThreadPool,
+    kernel: &TernaryKernel,
+    packed: &PackedMatrix,
+    x: &QuantizedActivations,
+    expected: &[i32],
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    let mut out = vec![f32::NAN; packed.rows()];
+    match packed.order() {
+        Order::Panels => kernel.products(pool, x, [Product { w: packed, bias: None, out: &mut out }])?,
+        Order::Rows => {
+            let rows: Vec<u32> = (0..packed.rows() as u32).filter(|row| row % 3 != 1).collect();
+            out.truncate(rows.len());
+            kernel.row_product(pool, packed, x, &rows, &mut out)?;
+            return Ok((out, rows.iter().map(|&row| expected[row as usize] as f32).collect()));
+        }
+        Order::Columns => {
+            let is_not_zero = |col: &u32| x.token(0)[*col as usize] != 0;
+            let columns: Vec<u32> = (0..packed.cols() as u32).filter(is_not_zero).collect();
+            let mut scratch = SparseScratch::new(packed.rows(), pool.threads());
+            kernel.column_product(pool, packed, x, &columns, &mut scratch, &mut out)?;
+        }
+    }
+    Ok((out, expected.iter().map(|&sum| sum as f32).collect()))
 }
 
 /// Xorshift (Marsaglia 2003): test data, not randomness.

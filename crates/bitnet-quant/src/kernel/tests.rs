@@ -1,64 +1,106 @@
-//! One suite for every instruction set, against sums written out.
+//! One suite for every instruction set and layout, against the definition.
 
 use bitnet_core::ThreadPool;
 use proptest::prelude::*;
 
+use super::self_test::{SelfTest, compare};
 use super::*;
+use crate::{Order, PackedMatrix, SparseScratch};
 
-/// `W_q . x_q` from the definition: unpacked codes, 64-bit sums.
-fn naive(w: &TernaryMatrix, x: &QuantizedActivations) -> Vec<i32> {
-    let mut out = Vec::new();
-    for token in 0..x.tokens() {
-        for row in 0..w.rows() {
-            let sum: i64 =
-                w.row_codes(row).zip(x.token(token)).map(|(w, &x)| i64::from(w) * i64::from(x)).sum();
-            out.push(i32::try_from(sum).unwrap());
-        }
-    }
-    out
-}
-
-fn check(rows: usize, cols: usize, codes: &[i8], x: Vec<i8>, threads: usize) {
+fn check(rows: usize, cols: usize, codes: &[i8], x: &[i8], threads: usize) {
     let w = TernaryMatrix::from_codes(rows, cols, codes, 1.0).unwrap();
     let x = QuantizedActivations::from_codes(x, cols);
-    let expected = naive(&w, &x);
     let pool = ThreadPool::new(threads).unwrap();
     for isa in Isa::available() {
-        let mut out = vec![i32::MIN; expected.len()];
-        TernaryKernel::new(isa).unwrap().matmul_i32(&pool, &w, &x, &mut out).unwrap();
-        assert_eq!(out, expected, "{isa} {rows}x{cols} {} tokens", x.tokens());
+        let mut outcome = SelfTest { isa, products: 0, wrong: 0 };
+        compare(&pool, isa, &w, &x, &mut outcome).unwrap();
+        assert_eq!(outcome.wrong, 0, "{isa} {rows}x{cols} {} tokens", x.tokens());
+        assert!(outcome.products >= 4 * rows * x.tokens());
     }
+}
+
+fn activations(len: usize) -> impl Strategy<Value = Vec<i8>> {
+    let value = prop_oneof![2 => Just(0_i8), 3 => any::<i8>(), 1 => Just(-128_i8), 1 => Just(127_i8)];
+    prop::collection::vec(value, len)
 }
 
 proptest! {
     #[test]
-    fn every_isa_equals_the_definition(
-        (rows, cols, codes, x) in (1_usize..40, 1_usize..300, 1_usize..10).prop_flat_map(|(rows, cols, tokens)| (
+    fn every_isa_and_layout_equals_the_definition(
+        (rows, cols, codes, x) in (1_usize..100, 1_usize..400, 1_usize..20).prop_flat_map(|(rows, cols, tokens)| (
             Just(rows),
             Just(cols),
             prop::collection::vec(-1_i8..=1, rows * cols),
-            prop::collection::vec(any::<i8>(), tokens * cols),
+            activations(tokens * cols),
         )),
         threads in 1_usize..4,
     ) {
-        check(rows, cols, &codes, x, threads);
+        check(rows, cols, &codes, &x, threads);
+    }
+
+    #[test]
+    fn one_token_equals_the_definition(
+        (rows, cols, codes, x) in (1_usize..400, 1_usize..700).prop_flat_map(|(rows, cols)| (
+            Just(rows),
+            Just(cols),
+            prop::collection::vec(-1_i8..=1, rows * cols),
+            activations(cols),
+        )),
+        threads in 1_usize..4,
+    ) {
+        check(rows, cols, &codes, &x, threads);
     }
 }
 
 #[test]
-fn lengths_around_every_vector_width() {
-    for cols in [1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1023, 1024, 1025, 1031, 2560, 6912] {
+fn lengths_around_every_line_and_tile() {
+    let cols =
+        [1, 3, 4, 15, 16, 17, 63, 64, 65, 255, 256, 257, 319, 320, 321, 1031, 2559, 2560, 2561, 5121, 6912];
+    for cols in cols {
         let codes: Vec<i8> = (0..5 * cols).map(|i| (i * 7 % 3) as i8 - 1).collect();
-        let x: Vec<i8> = (0..5 * cols).map(|i| (i * 31) as i8).collect();
-        check(5, cols, &codes, x, 1);
+        for tokens in [1, 5] {
+            let x: Vec<i8> = (0..tokens * cols).map(|i| (i * 31) as i8).collect();
+            check(5, cols, &codes, &x, 1);
+        }
     }
+    for rows in [15, 16, 17, 63, 64, 65, 79, 80, 81, 160, 257, 320, 321, 2560] {
+        let codes: Vec<i8> = (0..rows * 37).map(|i| (i * 11 % 3) as i8 - 1).collect();
+        for tokens in [1, 2, 4, 12, 13, 29] {
+            let x: Vec<i8> = (0..tokens * 37).map(|i| (i * 31) as i8).collect();
+            check(rows, 37, &codes, &x, 2);
+        }
+    }
+}
+
+#[test]
+fn rows_of_zeros_and_inputs_of_zeros_give_zero() {
+    check(70, 130, &[0; 70 * 130], &[-128; 130], 2);
+    check(70, 130, &[1; 70 * 130], &[0; 130], 2);
+    check(70, 130, &[-1; 70 * 130], &[0; 5 * 130], 2);
 }
 
 #[test]
 fn extremes_do_not_overflow() {
     for (code, x) in [(1_i8, -128_i8), (-1, -128), (1, 127), (-1, 127), (0, -128)] {
         let cols = 140_000;
-        check(2, cols, &vec![code; 2 * cols], vec![x; cols], 1);
+        check(2, cols, &vec![code; 2 * cols], &vec![x; cols], 1);
+    }
+}
+
+#[test]
+fn no_row_and_no_column_are_no_work() {
+    let pool = ThreadPool::new(2).unwrap();
+    let w = TernaryMatrix::from_codes(3, 5, &[1; 15], 1.0).unwrap();
+    let x = QuantizedActivations::from_codes(&[0; 5], 5);
+    for isa in Isa::available() {
+        let kernel = TernaryKernel::new(isa).unwrap();
+        let rows = PackedMatrix::new(&pool, &w, Order::Rows, Packing::Bits2).unwrap();
+        kernel.row_product(&pool, &rows, &x, &[], &mut []).unwrap();
+        let columns = PackedMatrix::new(&pool, &w, Order::Columns, Packing::Bits2).unwrap();
+        let mut out = [1.0; 3];
+        let mut scratch = SparseScratch::new(3, 2);
+        kernel.column_product(&pool, &columns, &x, &[], &mut scratch, &mut out).unwrap();
+        assert_eq!(out, [0.0; 3]);
     }
 }
 
@@ -69,11 +111,22 @@ fn scaling_and_bias_follow_the_formula() {
     let floats = bitnet_core::FloatKernels::new(Isa::Scalar).unwrap();
     let pool = ThreadPool::new(1).unwrap();
     x.quantize(&pool, &floats, &[1.0, -0.5], 2);
-    let mut out = [0.0; 2];
-    let kernel = TernaryKernel::new(Isa::Scalar).unwrap();
     // x_q = [127, -64] (63.5 rounds to even).
-    kernel.matmul(&pool, &w, &x, Some(&[10.0, 0.0]), &mut out).unwrap();
-    assert_eq!(out, [191.0 * (0.5 / 127.0) + 10.0, 63.0 * (0.5 / 127.0)]);
+    let expected = [191.0 * (0.5 / 127.0) + 10.0, 63.0 * (0.5 / 127.0)];
+    for isa in Isa::available() {
+        let kernel = TernaryKernel::new(isa).unwrap();
+        let mut out = [0.0; 2];
+        kernel.matmul(&pool, &w, &x, Some(&[10.0, 0.0]), &mut out).unwrap();
+        assert_eq!(out, expected);
+        let packed = PackedMatrix::new(&pool, &w, Order::Panels, Packing::Bits2).unwrap();
+        let mut other = [0.0; 2];
+        let products = [
+            Product { w: &packed, bias: Some(&[10.0, 0.0]), out: &mut out },
+            Product { w: &packed, bias: None, out: &mut other },
+        ];
+        kernel.products(&pool, &x, products).unwrap();
+        assert_eq!((out, other[0]), (expected, 191.0 * (0.5 / 127.0)));
+    }
 }
 
 #[test]
@@ -81,10 +134,10 @@ fn shapes_that_do_not_fit_are_errors() {
     let w = TernaryMatrix::from_codes(1, 2, &[1, 1], 1.0).unwrap();
     let kernel = TernaryKernel::new(Isa::Scalar).unwrap();
     let pool = ThreadPool::new(1).unwrap();
-    let x = QuantizedActivations::from_codes(vec![0; 3], 3);
+    let x = QuantizedActivations::from_codes(&[0; 3], 3);
     let error = kernel.matmul_i32(&pool, &w, &x, &mut [0]).unwrap_err();
     assert_eq!(error.to_string(), "columns of x: expected 2, got 3");
-    let x = QuantizedActivations::from_codes(vec![0; 2], 2);
+    let x = QuantizedActivations::from_codes(&[0; 2], 2);
     assert!(kernel.matmul_i32(&pool, &w, &x, &mut [0; 3]).is_err());
     assert!(kernel.matmul(&pool, &w, &x, Some(&[0.0; 2]), &mut [0.0]).is_err());
 }

@@ -50,7 +50,7 @@ impl Scratch {
             gate: buffer(config.intermediate_size),
             up: buffer(config.intermediate_size),
             added: buffer(config.hidden_size),
-            quantized: QuantizedActivations::with_capacity(tokens, tokens * widest),
+            quantized: QuantizedActivations::with_capacity(tokens, widest),
             logits: vec![0.0; config.vocab_size],
             candidates: Vec::with_capacity(config.vocab_size),
         }

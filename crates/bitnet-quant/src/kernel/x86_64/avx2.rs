@@ -1,95 +1,125 @@
-//! AVX2: `vpmaddubsw` multiplies 32 codes with 32 activations and adds neighbours to 16-bit sums of at most 512,
-//! of which 32 fit before they are widened.
-#![expect(unsafe_code, reason = "vector loads")]
+//! AVX2: `vpmaddubsw` multiplies 32 codes with 32 activations and adds neighbours to 16-bit sums, which are widened
+//! before they overflow.
+#![expect(unsafe_code, reason = "vector instructions")]
 
-use std::arch::x86_64::{
-    __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_and_si256, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setzero_si256,
-    _mm256_srli_epi16,
-};
+use std::arch::x86_64::*;
 
-use super::super::{TOKEN_GROUP, reference};
-use crate::ternary::CODES_PER_BYTE;
+use super::super::table::table;
+use super::super::vector::Vector;
 
-/// Columns per vector.
-const WIDTH: usize = 32;
-/// Vectors whose 16-bit sums cannot overflow: 32 x 512 = 16384.
-const BLOCK: usize = 32;
+table!(Avx2, #[target_feature(enable = "avx2")], rows 2, groups 2, tile 2 x 4);
 
-/// `reference::dot1`.
-#[target_feature(enable = "avx2")]
-pub(in crate::kernel) fn dot1(packed: &[u8], x: &[i8]) -> [i32; CODES_PER_BYTE] {
-    let [dot] = dot::<1>(packed, [x]);
-    dot
-}
+#[derive(Clone, Copy)]
+pub(in super::super) struct Avx2(__m256i);
 
-/// `reference::dot4`.
-#[target_feature(enable = "avx2")]
-pub(in crate::kernel) fn dot4(
-    packed: &[u8],
-    x: [&[i8]; TOKEN_GROUP],
-) -> [[i32; CODES_PER_BYTE]; TOKEN_GROUP] {
-    // Four tokens would need 16 accumulators of 16 bits and 16 of 32; two at a time fit the 16 registers better.
-    let [a, b] = dot::<2>(packed, [x[0], x[1]]);
-    let [c, d] = dot::<2>(packed, [x[2], x[3]]);
-    [a, b, c, d]
-}
-
+/// Pairs of 16-bit sums to 32-bit ones.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot<const T: usize>(packed: &[u8], x: [&[i8]; T]) -> [[i32; CODES_PER_BYTE]; T] {
-    let vectors = packed.len() / WIDTH;
-    assert!(x.iter().all(|x| x.len() == packed.len()), "one activation per column");
-    let mask = _mm256_set1_epi8(3);
-    let ones = _mm256_set1_epi16(1);
-    let mut wide = [[_mm256_setzero_si256(); CODES_PER_BYTE]; T];
-    let mut start = 0;
-    while start < vectors {
-        let end = (start + BLOCK).min(vectors);
-        let mut narrow = [[_mm256_setzero_si256(); CODES_PER_BYTE]; T];
-        for vector in start..end {
-            let bytes = load(packed, vector);
-            // Shifts move bits across bytes; the mask drops them.
-            let codes = [
-                _mm256_and_si256(bytes, mask),
-                _mm256_and_si256(_mm256_srli_epi16::<2>(bytes), mask),
-                _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), mask),
-                _mm256_and_si256(_mm256_srli_epi16::<6>(bytes), mask),
-            ];
-            for t in 0..T {
-                let x = load(bytemuck::cast_slice(x[t]), vector);
-                for i in 0..CODES_PER_BYTE {
-                    narrow[t][i] = _mm256_add_epi16(narrow[t][i], _mm256_maddubs_epi16(codes[i], x));
-                }
-            }
-        }
-        for t in 0..T {
-            for i in 0..CODES_PER_BYTE {
-                wide[t][i] = _mm256_add_epi32(wide[t][i], _mm256_madd_epi16(narrow[t][i], ones));
-            }
-        }
-        start = end;
+fn widen(sum: __m256i) -> __m256i {
+    _mm256_madd_epi16(sum, _mm256_set1_epi16(1))
+}
+
+// SAFETY throughout: the caller runs on a CPU with the instruction set and has the memory that it points to.
+impl Vector for Avx2 {
+    const BYTES: usize = 32;
+    const HAS_32_REGISTERS: bool = false;
+    const HAS_WIDE_DOT: bool = false;
+    // Neighbours add up to 3 * 2 * 128 a step in 16 bits, or 15 * 2 * 128.
+    const MAX_STEPS: usize = 32;
+    const MAX_NIBBLE_STEPS: usize = 8;
+    const PAIR_SHIFT: usize = 0;
+    const CENTRES_TRITS: bool = false;
+
+    type Sum = __m256i;
+
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> Self {
+        Self(unsafe { _mm256_loadu_si256(at.cast()) })
     }
-    let tail = vectors * WIDTH;
-    std::array::from_fn(|t| {
-        let rest = reference::dot1(&packed[tail..], &x[t][tail..]);
-        std::array::from_fn(|i| sum(wide[t][i]) + rest[i])
-    })
-}
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load(bytes: &[u8], vector: usize) -> __m256i {
-    let bytes = &bytes[vector * WIDTH..][..WIDTH];
-    // SAFETY: the slice has 32 bytes; the load needs no alignment.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
-}
+    #[inline(always)]
+    unsafe fn store(self, at: *mut u8) {
+        unsafe { _mm256_storeu_si256(at.cast(), self.0) }
+    }
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn sum(v: __m256i) -> i32 {
-    let four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
-    let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
-    _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+    #[inline(always)]
+    unsafe fn repeat(at: *const i8) -> Self {
+        Self(unsafe { _mm256_set1_epi32(at.cast::<i32>().read_unaligned()) })
+    }
+
+    #[inline(always)]
+    unsafe fn pair(self, pair: usize) -> Self {
+        // Shifts move bits across bytes; the mask drops them.
+        let shifted = unsafe { _mm256_srl_epi16(self.0, _mm_cvtsi32_si128(2 * pair as i32)) };
+        Self(unsafe { _mm256_and_si256(shifted, _mm256_set1_epi8(3)) })
+    }
+
+    #[inline(always)]
+    unsafe fn nibble(self, nibble: usize) -> Self {
+        let shifted = if nibble == 0 { self.0 } else { unsafe { _mm256_srli_epi16::<4>(self.0) } };
+        Self(unsafe { _mm256_and_si256(shifted, _mm256_set1_epi8(15)) })
+    }
+
+    #[inline(always)]
+    unsafe fn trits(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn triple(self) -> Self {
+        Self(unsafe { _mm256_add_epi8(_mm256_add_epi8(self.0, self.0), self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> Self::Sum {
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sum: Self::Sum, codes: Self, x: Self) -> Self::Sum {
+        unsafe { _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes.0, x.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_to(sum: Self::Sum, shift: usize, out: *mut i32) {
+        unsafe {
+            let shifted = _mm256_sra_epi32(widen(sum), _mm_cvtsi32_si128(shift as i32));
+            let sum = _mm256_add_epi32(_mm256_loadu_si256(out.cast()), shifted);
+            _mm256_storeu_si256(out.cast(), sum);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: Self::Sum) -> i32 {
+        unsafe {
+            let sum = widen(sum);
+            let four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn interleave([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+        unsafe {
+            let (ab, cd) = (_mm256_unpacklo_epi8(a.0, b.0), _mm256_unpacklo_epi8(c.0, d.0));
+            let (ab_high, cd_high) = (_mm256_unpackhi_epi8(a.0, b.0), _mm256_unpackhi_epi8(c.0, d.0));
+            [
+                Self(_mm256_unpacklo_epi16(ab, cd)),
+                Self(_mm256_unpackhi_epi16(ab, cd)),
+                Self(_mm256_unpacklo_epi16(ab_high, cd_high)),
+                Self(_mm256_unpackhi_epi16(ab_high, cd_high)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(at: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_far(at: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T2>(at.cast()) }
+    }
 }

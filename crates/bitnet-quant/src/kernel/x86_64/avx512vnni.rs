@@ -1,101 +1,125 @@
 //! AVX-512 VNNI: `vpdpbusd` multiplies 64 unsigned bytes with 64 activations and adds fours of them to 32-bit sums.
-//!
-//! The codes are not shifted down: lane `i` is masked where it lies, so its sum comes out multiplied by `4^i` and is
-//! shifted back once at the end. `64 * 2 * 128 * cols` stays below 2^31 up to 131,071 columns; longer rows go in
-//! segments.
-#![expect(unsafe_code, reason = "vector loads")]
+#![expect(unsafe_code, reason = "vector instructions")]
 
-use std::arch::x86_64::{
-    __m512i, __mmask64, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
-    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
-};
+use std::arch::asm;
+use std::arch::x86_64::*;
 
-use super::super::TOKEN_GROUP;
-use crate::ternary::CODES_PER_BYTE;
+use super::super::table::table;
+use super::super::vector::Vector;
 
-/// Columns per vector.
-const WIDTH: usize = 64;
-/// Columns per segment: a multiple of the width below the overflow of lane 3.
-const SEGMENT: usize = 1 << 16;
+table!(Avx512Vnni, #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")], rows 4, groups 4, tile 2 x 12);
 
-/// `reference::dot1`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(in crate::kernel) fn dot1(packed: &[u8], x: &[i8]) -> [i32; CODES_PER_BYTE] {
-    let [dot] = dot(packed, [x]);
-    dot
-}
+#[derive(Clone, Copy)]
+pub(in super::super) struct Avx512Vnni(__m512i);
 
-/// `reference::dot4`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(in crate::kernel) fn dot4(
-    packed: &[u8],
-    x: [&[i8]; TOKEN_GROUP],
-) -> [[i32; CODES_PER_BYTE]; TOKEN_GROUP] {
-    dot(packed, x)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn dot<const T: usize>(packed: &[u8], x: [&[i8]; T]) -> [[i32; CODES_PER_BYTE]; T] {
-    assert!(x.iter().all(|x| x.len() == packed.len()), "one activation per column");
-    let mut dots = [[0; CODES_PER_BYTE]; T];
-    for start in (0..packed.len()).step_by(SEGMENT) {
-        let end = (start + SEGMENT).min(packed.len());
-        let sums = segment(&packed[start..end], x.map(|x| &x[start..end]));
-        for t in 0..T {
-            for i in 0..CODES_PER_BYTE {
-                dots[t][i] += _mm512_reduce_add_epi32(sums[t][i]) >> (2 * i);
-            }
-        }
-    }
-    dots
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn segment<const T: usize>(packed: &[u8], x: [&[i8]; T]) -> [[__m512i; CODES_PER_BYTE]; T] {
-    let mut sums = [[_mm512_setzero_si512(); CODES_PER_BYTE]; T];
-    let vectors = packed.len() / WIDTH;
-    for vector in 0..vectors {
-        let at = vector * WIDTH..(vector + 1) * WIDTH;
-        let bytes = load(&packed[at.clone()]);
-        let x = x.map(|x| load(bytemuck::cast_slice(&x[at.clone()])));
-        accumulate(&mut sums, bytes, x);
-    }
-    let tail = vectors * WIDTH;
-    if tail < packed.len() {
-        let bytes = load_tail(&packed[tail..]);
-        let x = x.map(|x| load_tail(bytemuck::cast_slice(&x[tail..])));
-        accumulate(&mut sums, bytes, x);
-    }
-    sums
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn accumulate<const T: usize>(sums: &mut [[__m512i; CODES_PER_BYTE]; T], bytes: __m512i, x: [__m512i; T]) {
-    for i in 0..CODES_PER_BYTE {
-        let codes = _mm512_and_si512(bytes, _mm512_set1_epi8((3_u8 << (2 * i)).cast_signed()));
-        for t in 0..T {
-            sums[t][i] = _mm512_dpbusd_epi32(sums[t][i], codes, x[t]);
-        }
-    }
-}
-
+/// `3 v` by two additions. In assembly, or the compiler makes multiplications by 9, 27, 81 of a chain of them, which
+/// take several instructions each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn load(bytes: &[u8]) -> __m512i {
-    assert!(bytes.len() == WIDTH);
-    // SAFETY: the slice has 64 bytes; the load needs no alignment.
-    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+fn triple(v: __m512i) -> __m512i {
+    let mut out: __m512i;
+    // SAFETY: two instructions on registers; the feature is enabled for this function.
+    unsafe {
+        asm!("vpaddb {out}, {v}, {v}", "vpaddb {out}, {out}, {v}", out = out(zmm_reg) out, v = in(zmm_reg) v,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    out
 }
 
-/// The first bytes of a vector, zeros behind them: zero codes add nothing.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn load_tail(bytes: &[u8]) -> __m512i {
-    assert!(bytes.len() < WIDTH);
-    let mask: __mmask64 = (1 << bytes.len()) - 1;
-    // SAFETY: masked elements are not read; the others lie in the slice.
-    unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
+// SAFETY throughout: the caller runs on a CPU with AVX-512 F, BW, VL and VNNI and has the memory that it points to.
+impl Vector for Avx512Vnni {
+    const BYTES: usize = 64;
+    const HAS_32_REGISTERS: bool = true;
+    const HAS_WIDE_DOT: bool = true;
+    // 2 * 64 * 128 * 4 stays below 2^31 up to 32,767 steps.
+    const MAX_STEPS: usize = 1 << 14;
+    const MAX_NIBBLE_STEPS: usize = 1 << 14;
+    const PAIR_SHIFT: usize = 2;
+    const CENTRES_TRITS: bool = false;
+
+    type Sum = __m512i;
+
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> Self {
+        Self(unsafe { _mm512_loadu_si512(at.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: *mut u8) {
+        unsafe { _mm512_storeu_si512(at.cast(), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn repeat(at: *const i8) -> Self {
+        Self(unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) })
+    }
+
+    #[inline(always)]
+    unsafe fn pair(self, pair: usize) -> Self {
+        Self(unsafe { _mm512_and_si512(self.0, _mm512_set1_epi8((3_u8 << (2 * pair)).cast_signed())) })
+    }
+
+    #[inline(always)]
+    unsafe fn nibble(self, nibble: usize) -> Self {
+        let shifted = if nibble == 0 { self.0 } else { unsafe { _mm512_srli_epi16::<4>(self.0) } };
+        Self(unsafe { _mm512_and_si512(shifted, _mm512_set1_epi8(15)) })
+    }
+
+    #[inline(always)]
+    unsafe fn trits(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn triple(self) -> Self {
+        Self(unsafe { triple(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> Self::Sum {
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sum: Self::Sum, codes: Self, x: Self) -> Self::Sum {
+        unsafe { _mm512_dpbusd_epi32(sum, codes.0, x.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_to(sum: Self::Sum, shift: usize, out: *mut i32) {
+        unsafe {
+            let shifted = _mm512_sra_epi32(sum, _mm_cvtsi32_si128(shift as i32));
+            let sum = _mm512_add_epi32(_mm512_loadu_si512(out.cast()), shifted);
+            _mm512_storeu_si512(out.cast(), sum);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: Self::Sum) -> i32 {
+        unsafe { _mm512_reduce_add_epi32(sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn interleave([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+        unsafe {
+            let (ab, cd) = (_mm512_unpacklo_epi8(a.0, b.0), _mm512_unpacklo_epi8(c.0, d.0));
+            let (ab_high, cd_high) = (_mm512_unpackhi_epi8(a.0, b.0), _mm512_unpackhi_epi8(c.0, d.0));
+            [
+                Self(_mm512_unpacklo_epi16(ab, cd)),
+                Self(_mm512_unpackhi_epi16(ab, cd)),
+                Self(_mm512_unpacklo_epi16(ab_high, cd_high)),
+                Self(_mm512_unpackhi_epi16(ab_high, cd_high)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(at: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_far(at: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T2>(at.cast()) }
+    }
 }

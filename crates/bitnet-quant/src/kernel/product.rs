@@ -1,0 +1,255 @@
+//! Products with whole matrices, of any number of tokens, on the threads of a pool.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use bitnet_core::{DisjointSlice, ThreadPool};
+
+use super::tile::TileProduct;
+use super::unpack::TileSource;
+use super::{LANES, TernaryKernel, check_lengths};
+use crate::packing::LINE;
+use crate::{Error, Order, PackedMatrix, Packing, QuantizedActivations, Result, TernaryMatrix};
+
+/// Columns of a tile: a multiple of every line, and few enough for a tile and 12 tokens to stay in the caches.
+const TILE_COLS: usize = 2560;
+/// From this many tokens on a tile is unpacked; below, panels are read once for each, from the cache.
+const TILE_TOKENS: usize = 4;
+
+/// One of several products of the same activations.
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// The weights.
+    pub w: &'a PackedMatrix,
+    /// One value per row, added at the end.
+    pub bias: Option<&'a [f32]>,
+    /// `[tokens, rows]`.
+    pub out: &'a mut [f32],
+}
+
+/// Buffers of a thread, grown once.
+#[derive(Default)]
+struct Scratch {
+    tile: Vec<u8>,
+    sums: Vec<i32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl TernaryKernel {
+    /// `out[t, r] = W_q[r] . x_q[t]` in 32-bit integers, `[tokens, rows]`, from the layout of checkpoints.
+    ///
+    /// Errors: [`Error::Length`] when columns or output do not fit.
+    pub fn matmul_i32(
+        &self,
+        pool: &ThreadPool,
+        w: &TernaryMatrix,
+        x: &QuantizedActivations,
+        out: &mut [i32],
+    ) -> Result<()> {
+        self.sums_i32(pool, TileSource::Checkpoint(w), x, out)
+    }
+
+    /// [`Self::matmul_i32`] with a prepared matrix.
+    pub fn packed_matmul_i32(
+        &self,
+        pool: &ThreadPool,
+        w: &PackedMatrix,
+        x: &QuantizedActivations,
+        out: &mut [i32],
+    ) -> Result<()> {
+        self.sums_i32(pool, TileSource::Packed(w), x, out)
+    }
+
+    /// `out[t, r] = W_q[r] . x_q[t] * weight_scale / activation_scale[t] (+ bias[r])`, `[tokens, rows]`, from the layout
+    /// of checkpoints.
+    ///
+    /// Errors: [`Error::Length`] when columns, bias or output do not fit.
+    pub fn matmul(
+        &self,
+        pool: &ThreadPool,
+        w: &TernaryMatrix,
+        x: &QuantizedActivations,
+        bias: Option<&[f32]>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        self.scaled(pool, x, [(TileSource::Checkpoint(w), bias, out)])
+    }
+
+    /// Several products of the same activations with prepared matrices, in one dispatch: see [`Self::matmul`].
+    pub fn products<const N: usize>(
+        &self,
+        pool: &ThreadPool,
+        x: &QuantizedActivations,
+        products: [Product<'_>; N],
+    ) -> Result<()> {
+        self.scaled(pool, x, products.map(|p| (TileSource::Packed(p.w), p.bias, p.out)))
+    }
+
+    #[expect(unsafe_code, reason = "threads write disjoint outputs")]
+    fn sums_i32(
+        &self,
+        pool: &ThreadPool,
+        source: TileSource<'_>,
+        x: &QuantizedActivations,
+        out: &mut [i32],
+    ) -> Result<()> {
+        self.check(source, x, out.len())?;
+        let rows = source.rows();
+        let out = DisjointSlice::new(out);
+        pool.split(rows.div_ceil(source.tile_rows()), 1, |tiles| {
+            for tile in tiles {
+                self.tile_sums(source, x, tile, &mut |token, rows_of_tile, sums, offset| {
+                    let at = token * rows + rows_of_tile.start;
+                    // SAFETY: every token of every tile is visited once, by one thread.
+                    let out = unsafe { out.part(at..at + rows_of_tile.len()) };
+                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum - offset);
+                });
+            }
+        });
+        Ok(())
+    }
+
+    #[expect(unsafe_code, reason = "threads write disjoint outputs; calls code compiled for an instruction set")]
+    fn scaled<const N: usize>(
+        &self,
+        pool: &ThreadPool,
+        x: &QuantizedActivations,
+        products: [(TileSource<'_>, Option<&[f32]>, &mut [f32]); N],
+    ) -> Result<()> {
+        for (source, bias, out) in &products {
+            self.check(*source, x, out.len())?;
+            if let Some(bias) = bias.filter(|bias| bias.len() != source.rows()) {
+                return Err(Error::Length { what: "bias", expected: source.rows(), got: bias.len() });
+            }
+        }
+        let products = products.map(|(source, bias, out)| (source, bias, DisjointSlice::new(out)));
+        let tiles_of = |source: TileSource<'_>| source.rows().div_ceil(source.tile_rows());
+        let tiles = products.iter().map(|(source, ..)| tiles_of(*source)).sum();
+        pool.split(tiles, 1, |tiles| {
+            for mut tile in tiles {
+                let mut which = 0;
+                while tile >= tiles_of(products[which].0) {
+                    tile -= tiles_of(products[which].0);
+                    which += 1;
+                }
+                let (source, bias, out) = &products[which];
+                self.tile_sums(*source, x, tile, &mut |token, rows, sums, offset| {
+                    let at = token * source.rows() + rows.start;
+                    let factor = source.scale() / x.scales()[token];
+                    // SAFETY: every token of every tile is visited once, by one thread; `new` found the instruction
+                    // set on this CPU.
+                    let out = unsafe { out.part(at..at + rows.len()) };
+                    // SAFETY: as above.
+                    unsafe { (self.table.scale)(sums, offset, factor, out) };
+                    if let Some(bias) = bias {
+                        out.iter_mut().zip(&bias[rows]).for_each(|(out, bias)| *out += bias);
+                    }
+                });
+            }
+        });
+        Ok(())
+    }
+
+    fn check(&self, source: TileSource<'_>, x: &QuantizedActivations, out: usize) -> Result<()> {
+        if let TileSource::Packed(w) = source {
+            self.check_packing(w)?;
+        }
+        check_lengths(source.rows(), source.cols(), x, out)
+    }
+
+    pub(super) fn check_packing(&self, w: &PackedMatrix) -> Result<()> {
+        let packing = w.packing();
+        if self.supports(packing) {
+            return Ok(());
+        }
+        Err(Error::PackingUnavailable { isa: self.isa.name(), packing: packing.name() })
+    }
+
+    /// Calls `emit(token, rows, sums, offset)` once for every token and the rows of one tile: the product is
+    /// `sums - offset`.
+    fn tile_sums(
+        &self,
+        source: TileSource<'_>,
+        x: &QuantizedActivations,
+        tile: usize,
+        emit: &mut dyn FnMut(usize, Range<usize>, &[i32], i32),
+    ) {
+        let rows = tile * source.tile_rows()..((tile + 1) * source.tile_rows()).min(source.rows());
+        match source {
+            TileSource::Packed(w) if w.order() == Order::Panels && x.tokens() < TILE_TOKENS => {
+                self.panel_sums(w, x, tile, |token, sums, offset| emit(token, rows.clone(), sums, offset));
+            }
+            _ => self.unpacked_sums(source, x, rows.start, |token, sums| {
+                emit(token, rows.clone(), &sums[..rows.len()], x.sums()[token]);
+            }),
+        }
+    }
+
+    #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
+    fn panel_sums(
+        &self,
+        w: &PackedMatrix,
+        x: &QuantizedActivations,
+        panel: usize,
+        mut emit: impl FnMut(usize, &[i32], i32),
+    ) {
+        let (kernels, is_centred) = self.one_token(w.packing());
+        let data = &w.data()[panel * w.unit_bytes()..][..w.unit_bytes()];
+        let rows = (w.rows() - panel * w.tile_rows()).min(w.tile_rows());
+        let mut sums = [0; 5 * LANES];
+        for token in 0..x.tokens() {
+            // SAFETY: `new` found the instruction set on this CPU.
+            unsafe { (kernels.dense)(data, x.padded_token(token), &mut sums) };
+            emit(token, &sums[..rows], if is_centred { 0 } else { x.sums()[token] });
+        }
+    }
+
+    /// The functions for a packing that `check_packing` let pass, and whether their results need no offset.
+    pub(super) fn one_token(&self, packing: Packing) -> (&'static super::table::OneToken, bool) {
+        match (packing, &self.table.base3) {
+            (Packing::Base3, Some(base3)) => (base3, self.table.centres_trits),
+            _ => (&self.table.bits2, false),
+        }
+    }
+
+    #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
+    fn unpacked_sums(
+        &self,
+        source: TileSource<'_>,
+        x: &QuantizedActivations,
+        first_row: usize,
+        mut emit: impl FnMut(usize, &[i32]),
+    ) {
+        let tile_rows = source.tile_rows();
+        SCRATCH.with_borrow_mut(|Scratch { tile, sums }| {
+            sums.clear();
+            sums.resize(x.tokens() * tile_rows, 0);
+            for start in (0..source.cols()).step_by(TILE_COLS) {
+                let cols = start..(start + TILE_COLS).min(source.cols());
+                let blocks = cols.len().div_ceil(4);
+                let tile_bytes = tile_rows / 16 * blocks * LINE;
+                tile.resize(tile.len().max(tile_bytes), 0);
+                let tile = &mut tile[..tile_bytes];
+                // SAFETY: `new` found the instruction set on this CPU.
+                unsafe { (self.table.unpack)(source, first_row, cols, tile) };
+                let mut product = TileProduct {
+                    tile,
+                    blocks,
+                    x: &x.padded_codes()[start..],
+                    x_stride: x.stride(),
+                    tokens: x.tokens(),
+                    out: sums,
+                    out_stride: tile_rows,
+                };
+                // SAFETY: as above.
+                unsafe { (self.table.tile)(&mut product) };
+            }
+            for (token, sums) in sums.chunks_exact(tile_rows).enumerate() {
+                emit(token, sums);
+            }
+        });
+    }
+}

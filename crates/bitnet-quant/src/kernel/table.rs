@@ -1,0 +1,113 @@
+//! The algorithms compiled for one instruction set: a table of functions.
+#![expect(unsafe_code, reason = "code compiled for an instruction set")]
+
+use crate::PackedMatrix;
+use crate::kernel::tile::TileProduct;
+use crate::kernel::unpack::TileSource;
+
+/// Everything that `TernaryKernel` calls. Each function may be called where the CPU has the instruction set.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) bits2: OneToken,
+    /// Absent where products of bytes of 8 bits are.
+    pub(super) base3: Option<OneToken>,
+    /// Whether the functions of `base3` give `(t - 1) . x` rather than `t . x`.
+    pub(super) centres_trits: bool,
+    /// See `nibbles.rs`.
+    pub(super) nibbles: unsafe fn(&[u8], usize, &[i8], &[i8], &mut [i64]),
+    /// See `tile.rs`.
+    pub(super) tile: unsafe fn(&mut TileProduct<'_>),
+    /// See `unpack.rs`.
+    pub(super) unpack: unsafe fn(TileSource<'_>, usize, std::ops::Range<usize>, &mut [u8]),
+    /// `out[i] = (sums[i] - offset) * factor`.
+    pub(super) scale: unsafe fn(&[i32], i32, f32, &mut [f32]),
+    /// See `peak.rs`.
+    pub(super) peak: unsafe fn(usize) -> i32,
+    /// Products of one call of `dot`.
+    pub(super) products_per_dot: usize,
+}
+
+/// The products of one token, for one packing.
+#[derive(Debug)]
+pub(super) struct OneToken {
+    /// See `dense.rs`.
+    pub(super) dense: unsafe fn(&[u8], &[i8], &mut [i32]),
+    /// See `sparse_rows.rs`.
+    pub(super) rows: unsafe fn(&PackedMatrix, &[u32], &[i8], &mut [i32]),
+    /// See `sparse_columns.rs`.
+    pub(super) columns: unsafe fn(&PackedMatrix, &[u32], &[i8], &mut [i32], &mut [i32]),
+}
+
+#[inline(always)]
+pub(super) fn scale(sums: &[i32], offset: i32, factor: f32, out: &mut [f32]) {
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = (sum - offset) as f32 * factor;
+    }
+}
+
+/// Declares `TABLE` for a vector type. `base3` and `tile` name what differs between instruction sets.
+macro_rules! table {
+    ($vector:ty, #[$features:meta], rows $rows:literal, groups $groups:literal,
+     tile $tile_rows:literal x $tokens:literal $(, tile_fn $tile:path)?) => {
+        use $crate::PackedMatrix;
+        use $crate::kernel::table::{OneToken, Table};
+        use $crate::kernel::tile::TileProduct;
+        use $crate::kernel::unpack::TileSource;
+        use $crate::kernel::{dense, nibbles, peak, sparse_columns, sparse_rows, table, unpack};
+
+        pub(in $crate::kernel) static TABLE: Table = Table {
+            bits2: OneToken { dense: dense_bits2, rows: rows_bits2, columns: columns_bits2 },
+            base3: if <$vector>::HAS_WIDE_DOT {
+                Some(OneToken { dense: dense_base3, rows: rows_base3, columns: columns_base3 })
+            } else {
+                None
+            },
+            centres_trits: <$vector>::CENTRES_TRITS,
+            nibbles: nibbles_of,
+            tile: table!(@tile $($tile)?),
+            unpack: unpack_of,
+            scale: scale_of,
+            peak: peak_of,
+            products_per_dot: <$vector>::BYTES,
+        };
+
+        table!(@function #[$features] dense_bits2(panel: &[u8], x: &[i8], out: &mut [i32])
+            = dense::bits2::<$vector>(panel, x, out));
+        table!(@function #[$features] dense_base3(panel: &[u8], x: &[i8], out: &mut [i32])
+            = dense::base3::<$vector>(panel, x, out));
+        table!(@function #[$features] rows_bits2(w: &PackedMatrix, rows: &[u32], x: &[i8], out: &mut [i32])
+            = sparse_rows::bits2::<$vector, $rows>(w.data(), w.unit_bytes(), rows, x, out));
+        table!(@function #[$features] rows_base3(w: &PackedMatrix, rows: &[u32], x: &[i8], out: &mut [i32])
+            = sparse_rows::base3::<$vector, $rows>(w.data(), w.unit_bytes(), rows, x, out));
+        table!(@function #[$features]
+            columns_bits2(w: &PackedMatrix, columns: &[u32], x: &[i8], scratch: &mut [i32], out: &mut [i32])
+            = sparse_columns::bits2::<$vector, $groups>(w.data(), w.unit_bytes(), columns, x, scratch, out));
+        table!(@function #[$features]
+            columns_base3(w: &PackedMatrix, columns: &[u32], x: &[i8], scratch: &mut [i32], out: &mut [i32])
+            = sparse_columns::base3::<$vector, $groups>(w.data(), w.unit_bytes(), columns, x, scratch, out));
+        table!(@function #[$features]
+            nibbles_of(data: &[u8], row_bytes: usize, high: &[i8], low: &[i8], out: &mut [i64])
+            = nibbles::nibbles::<$vector>(data, row_bytes, high, low, out));
+        table!(@function #[$features] #[allow(dead_code)] tile_of(p: &mut TileProduct<'_>)
+            = $crate::kernel::tile::tile::<$vector, $tile_rows, $tokens>(p));
+        table!(@function #[$features]
+            unpack_of(w: TileSource<'_>, row: usize, cols: std::ops::Range<usize>, tile: &mut [u8])
+            = unpack::unpack::<$vector>(w, row, cols, tile));
+        table!(@function #[$features] scale_of(sums: &[i32], offset: i32, factor: f32, out: &mut [f32])
+            = table::scale(sums, offset, factor, out));
+        table!(@function #[$features] peak_of(steps: usize) -> i32 = peak::steps::<$vector>(steps));
+    };
+    (@tile) => { tile_of };
+    (@tile $tile:path) => { $tile };
+    (@function #[$features:meta] $(#[$attribute:meta])? $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)?
+     = $body:expr) => {
+        #[$features]
+        $(#[$attribute])?
+        #[allow(unused_unsafe, reason = "some of the algorithms are safe code")]
+        unsafe fn $name($($arg: $type),*) $(-> $ret)? {
+            // SAFETY: this function is compiled for the instruction set that its caller has found.
+            unsafe { $body }
+        }
+    };
+}
+pub(super) use table;

@@ -1,0 +1,128 @@
+//! AVX-VNNI: `vpdpbusd` in 256-bit vectors.
+#![expect(unsafe_code, reason = "vector instructions")]
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+
+use super::super::table::table;
+use super::super::vector::Vector;
+
+table!(AvxVnni, #[target_feature(enable = "avx2,avxvnni")], rows 2, groups 2, tile 2 x 6);
+
+#[derive(Clone, Copy)]
+pub(in super::super) struct AvxVnni(__m256i);
+
+/// `3 v` by two additions; see the AVX-512 version for the reason.
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn triple(v: __m256i) -> __m256i {
+    let mut out: __m256i;
+    // SAFETY: two instructions on registers; the feature is enabled for this function.
+    unsafe {
+        asm!("vpaddb {out}, {v}, {v}", "vpaddb {out}, {out}, {v}", out = out(ymm_reg) out, v = in(ymm_reg) v,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    out
+}
+
+// SAFETY throughout: the caller runs on a CPU with the instruction set and has the memory that it points to.
+impl Vector for AvxVnni {
+    const BYTES: usize = 32;
+    const HAS_32_REGISTERS: bool = false;
+    const HAS_WIDE_DOT: bool = true;
+    // 2 * 64 * 128 * 4 stays below 2^31 up to 32,767 steps.
+    const MAX_STEPS: usize = 1 << 14;
+    const MAX_NIBBLE_STEPS: usize = 1 << 14;
+    const PAIR_SHIFT: usize = 2;
+    const CENTRES_TRITS: bool = false;
+
+    type Sum = __m256i;
+
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> Self {
+        Self(unsafe { _mm256_loadu_si256(at.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: *mut u8) {
+        unsafe { _mm256_storeu_si256(at.cast(), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn repeat(at: *const i8) -> Self {
+        Self(unsafe { _mm256_set1_epi32(at.cast::<i32>().read_unaligned()) })
+    }
+
+    #[inline(always)]
+    unsafe fn pair(self, pair: usize) -> Self {
+        Self(unsafe { _mm256_and_si256(self.0, _mm256_set1_epi8((3_u8 << (2 * pair)).cast_signed())) })
+    }
+
+    #[inline(always)]
+    unsafe fn nibble(self, nibble: usize) -> Self {
+        let shifted = if nibble == 0 { self.0 } else { unsafe { _mm256_srli_epi16::<4>(self.0) } };
+        Self(unsafe { _mm256_and_si256(shifted, _mm256_set1_epi8(15)) })
+    }
+
+    #[inline(always)]
+    unsafe fn trits(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn triple(self) -> Self {
+        Self(unsafe { triple(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> Self::Sum {
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sum: Self::Sum, codes: Self, x: Self) -> Self::Sum {
+        unsafe { _mm256_dpbusd_avx_epi32(sum, codes.0, x.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_to(sum: Self::Sum, shift: usize, out: *mut i32) {
+        unsafe {
+            let shifted = _mm256_sra_epi32(sum, _mm_cvtsi32_si128(shift as i32));
+            let sum = _mm256_add_epi32(_mm256_loadu_si256(out.cast()), shifted);
+            _mm256_storeu_si256(out.cast(), sum);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: Self::Sum) -> i32 {
+        unsafe {
+            let four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn interleave([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+        unsafe {
+            let (ab, cd) = (_mm256_unpacklo_epi8(a.0, b.0), _mm256_unpacklo_epi8(c.0, d.0));
+            let (ab_high, cd_high) = (_mm256_unpackhi_epi8(a.0, b.0), _mm256_unpackhi_epi8(c.0, d.0));
+            [
+                Self(_mm256_unpacklo_epi16(ab, cd)),
+                Self(_mm256_unpackhi_epi16(ab, cd)),
+                Self(_mm256_unpacklo_epi16(ab_high, cd_high)),
+                Self(_mm256_unpackhi_epi16(ab_high, cd_high)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(at: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_far(at: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T2>(at.cast()) }
+    }
+}

@@ -1,0 +1,123 @@
+//! SSE4.1: as AVX2, in 128-bit vectors.
+#![expect(unsafe_code, reason = "vector instructions")]
+
+use std::arch::x86_64::*;
+
+use super::super::table::table;
+use super::super::vector::Vector;
+
+table!(Sse41, #[target_feature(enable = "sse4.1")], rows 2, groups 2, tile 2 x 4);
+
+#[derive(Clone, Copy)]
+pub(in super::super) struct Sse41(__m128i);
+
+/// Pairs of 16-bit sums to 32-bit ones.
+#[inline]
+#[target_feature(enable = "sse4.1")]
+fn widen(sum: __m128i) -> __m128i {
+    _mm_madd_epi16(sum, _mm_set1_epi16(1))
+}
+
+// SAFETY throughout: the caller runs on a CPU with the instruction set and has the memory that it points to.
+impl Vector for Sse41 {
+    const BYTES: usize = 16;
+    const HAS_32_REGISTERS: bool = false;
+    const HAS_WIDE_DOT: bool = false;
+    // Neighbours add up to 3 * 2 * 128 a step in 16 bits, or 15 * 2 * 128.
+    const MAX_STEPS: usize = 32;
+    const MAX_NIBBLE_STEPS: usize = 8;
+    const PAIR_SHIFT: usize = 0;
+    const CENTRES_TRITS: bool = false;
+
+    type Sum = __m128i;
+
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> Self {
+        Self(unsafe { _mm_loadu_si128(at.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: *mut u8) {
+        unsafe { _mm_storeu_si128(at.cast(), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn repeat(at: *const i8) -> Self {
+        Self(unsafe { _mm_set1_epi32(at.cast::<i32>().read_unaligned()) })
+    }
+
+    #[inline(always)]
+    unsafe fn pair(self, pair: usize) -> Self {
+        // Shifts move bits across bytes; the mask drops them.
+        let shifted = unsafe { _mm_srl_epi16(self.0, _mm_cvtsi32_si128(2 * pair as i32)) };
+        Self(unsafe { _mm_and_si128(shifted, _mm_set1_epi8(3)) })
+    }
+
+    #[inline(always)]
+    unsafe fn nibble(self, nibble: usize) -> Self {
+        let shifted = if nibble == 0 { self.0 } else { unsafe { _mm_srli_epi16::<4>(self.0) } };
+        Self(unsafe { _mm_and_si128(shifted, _mm_set1_epi8(15)) })
+    }
+
+    #[inline(always)]
+    unsafe fn trits(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn triple(self) -> Self {
+        Self(unsafe { _mm_add_epi8(_mm_add_epi8(self.0, self.0), self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> Self::Sum {
+        unsafe { _mm_setzero_si128() }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sum: Self::Sum, codes: Self, x: Self) -> Self::Sum {
+        unsafe { _mm_add_epi16(sum, _mm_maddubs_epi16(codes.0, x.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_to(sum: Self::Sum, shift: usize, out: *mut i32) {
+        unsafe {
+            let shifted = _mm_sra_epi32(widen(sum), _mm_cvtsi32_si128(shift as i32));
+            let sum = _mm_add_epi32(_mm_loadu_si128(out.cast()), shifted);
+            _mm_storeu_si128(out.cast(), sum);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: Self::Sum) -> i32 {
+        unsafe {
+            let four = widen(sum);
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn interleave([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+        unsafe {
+            let (ab, cd) = (_mm_unpacklo_epi8(a.0, b.0), _mm_unpacklo_epi8(c.0, d.0));
+            let (ab_high, cd_high) = (_mm_unpackhi_epi8(a.0, b.0), _mm_unpackhi_epi8(c.0, d.0));
+            [
+                Self(_mm_unpacklo_epi16(ab, cd)),
+                Self(_mm_unpackhi_epi16(ab, cd)),
+                Self(_mm_unpacklo_epi16(ab_high, cd_high)),
+                Self(_mm_unpackhi_epi16(ab_high, cd_high)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(at: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_far(at: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T2>(at.cast()) }
+    }
+}

@@ -168,7 +168,7 @@ const NEAR_TIES: [(&str, usize, usize, f64); 5] = [
 #[test]
 fn greedy_continuations_are_equal_but_for_named_near_ties() {
     for case in cases() {
-        let eos = &case.engine.model().config.eos;
+        let eos = &case.engine.config().eos;
         for (index, prompt) in case.golden.prompts.iter().enumerate() {
             let end =
                 prompt.greedy_ids.iter().position(|id| eos.contains(id)).unwrap_or(prompt.greedy_ids.len());

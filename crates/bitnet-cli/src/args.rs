@@ -83,7 +83,8 @@ pub(crate) struct ModelArgs {
 impl ModelArgs {
     /// Loads the model, unless Ctrl-C comes first.
     pub(crate) fn load(self) -> Result<Arc<Engine>, Failure> {
-        let options = EngineOptions { device: self.device, threads: self.threads, isa: None };
+        let options =
+            EngineOptions { device: self.device, threads: self.threads, ..EngineOptions::default() };
         interrupt::or_done(move || Ok(Engine::load(self.model.as_deref(), &options)?))
     }
 }

@@ -24,7 +24,7 @@ struct Report {
 pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
     let text = text::read(args.text)?;
     let engine = args.model.load()?;
-    let context = engine.model().config.context_length;
+    let context = engine.config().context_length;
     if args.window > context {
         let window = args.window;
         return Err(Failure::Other(format!(

@@ -10,7 +10,7 @@ use crate::output::{self, grouped};
 /// Prints what a model is and what it costs to run.
 pub(crate) fn inspect(args: InspectArgs) -> Result<(), Failure> {
     let summary = interrupt::or_done(move || {
-        Ok(Engine::load(args.model.as_deref(), &EngineOptions::default())?.summary())
+        Ok(Engine::load(args.model.as_deref(), &EngineOptions::default())?.summary().clone())
     })?;
     if args.json { output::json(&summary) } else { output::table(&rows(&summary)) }
 }

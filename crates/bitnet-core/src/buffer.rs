@@ -6,30 +6,67 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use bytemuck::Pod;
+use memmap2::Mmap;
 
 /// Immutable elements shared by reference count, whoever owns the memory: a vector, a memory-mapped file, a static.
 ///
 /// Cloning and slicing copy nothing. Every `Buffer<T>` is aligned for `T` and holds whole elements.
 #[derive(Clone)]
 pub struct Buffer<T = u8> {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Arc<dyn Owner + Send + Sync>,
     bytes: Range<usize>,
     element: PhantomData<T>,
 }
 
+/// Who owns the memory.
+trait Owner {
+    fn bytes(&self) -> &[u8];
+
+    /// See [`Buffer::release`].
+    fn release(&self, _: Range<usize>) {}
+}
+
 struct Elements<T>(Vec<T>);
 
-impl<T: Pod> AsRef<[u8]> for Elements<T> {
-    fn as_ref(&self) -> &[u8] {
+impl<T: Pod> Owner for Elements<T> {
+    fn bytes(&self) -> &[u8] {
         bytemuck::cast_slice(&self.0)
     }
 }
 
+struct Other<T>(T);
+
+impl<T: AsRef<[u8]>> Owner for Other<T> {
+    fn bytes(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
+impl Owner for Mmap {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    #[cfg(unix)]
+    #[expect(unsafe_code, reason = "drops pages of a mapping")]
+    fn release(&self, bytes: Range<usize>) {
+        // SAFETY: the mapping is of a file and never written: a dropped page is read from the file again. Advice that
+        // the system does not take changes nothing.
+        drop(unsafe {
+            self.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, bytes.start, bytes.len())
+        });
+    }
+}
+
 impl Buffer<u8> {
-    /// Shares the bytes of `owner`, such as a memory map.
+    /// Shares the bytes of `owner`.
     pub fn from_owner(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
-        let bytes = 0..owner.as_ref().len();
-        Self { owner: Arc::new(owner), bytes, element: PhantomData }
+        Self::of(Other(owner))
+    }
+
+    /// Shares the bytes of a mapped file.
+    pub fn from_map(map: Mmap) -> Self {
+        Self::of(map)
     }
 
     /// Reads the bytes as elements of `T`: in place when they are aligned, from a copy when they are not.
@@ -51,6 +88,17 @@ impl Buffer<u8> {
 }
 
 impl<T: Pod> Buffer<T> {
+    fn of(owner: impl Owner + Send + Sync + 'static) -> Self {
+        let bytes = 0..owner.bytes().len();
+        Self { owner: Arc::new(owner), bytes, element: PhantomData }
+    }
+
+    /// Says that the elements will not be needed for a while. Of a mapped file the pages go back to the system, and are
+    /// read again when they are needed after all; other memory stays as it is.
+    pub fn release(&self) {
+        self.owner.release(self.bytes.clone());
+    }
+
     /// The elements of `range`, sharing the memory.
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
@@ -62,8 +110,7 @@ impl<T: Pod> Buffer<T> {
 
 impl<T: Pod + Send + Sync> From<Vec<T>> for Buffer<T> {
     fn from(elements: Vec<T>) -> Self {
-        let bytes = 0..size_of_val(elements.as_slice());
-        Self { owner: Arc::new(Elements(elements)), bytes, element: PhantomData }
+        Self::of(Elements(elements))
     }
 }
 
@@ -71,7 +118,7 @@ impl<T: Pod> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        bytemuck::cast_slice(&(*self.owner).as_ref()[self.bytes.clone()])
+        bytemuck::cast_slice(&self.owner.bytes()[self.bytes.clone()])
     }
 }
 
@@ -102,6 +149,21 @@ mod tests {
         let shifted = bytes.slice(start..start + 4).typed::<u32>();
         assert_eq!(bytemuck::cast_slice::<u32, u8>(&shifted), &bytes[start..start + 4]);
         assert_ne!(shifted.as_ptr().cast::<u8>(), bytes[start..].as_ptr());
+    }
+
+    #[test]
+    fn a_released_map_still_holds_its_file() {
+        let path = std::env::temp_dir().join(format!("bitnet-core-release-{}", std::process::id()));
+        std::fs::write(&path, vec![7; 3 << 16]).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        #[expect(unsafe_code, reason = "maps a file of its own")]
+        // SAFETY: nobody else writes the file.
+        let buffer = Buffer::from_map(unsafe { Mmap::map(&file) }.unwrap());
+        for range in [0..3 << 16, 100..70_000, 5..5] {
+            buffer.slice(range).release();
+            assert!(buffer.iter().all(|byte| *byte == 7));
+        }
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -138,6 +138,104 @@ fn relu_squared_gate_generic(gate: &mut [f32], up: &[f32]) {
     }
 }
 
+/// Positions whose scores are computed side by side.
+pub const POSITIONS: usize = 16;
+
+#[inline(always)]
+fn scores_generic(q: &[f32], keys: &[f32], scale: f32, scores: &mut [f32; POSITIONS]) {
+    // Four sums: one alone would wait for its own additions.
+    let mut sums = [[0.0_f32; POSITIONS]; 4];
+    let (q4, q_tail) = q.as_chunks::<4>();
+    let (keys, _) = keys.as_chunks::<POSITIONS>();
+    for (q, keys) in q4.iter().zip(keys.as_chunks::<4>().0) {
+        for i in 0..4 {
+            for position in 0..POSITIONS {
+                sums[i][position] += q[i] * keys[i][position];
+            }
+        }
+    }
+    for (i, q) in q_tail.iter().enumerate() {
+        for position in 0..POSITIONS {
+            sums[i][position] += q * keys[4 * q4.len() + i][position];
+        }
+    }
+    let [a, b, c, d] = sums;
+    for position in 0..POSITIONS {
+        scores[position] = ((a[position] + b[position]) + (c[position] + d[position])) * scale;
+    }
+}
+
+#[inline(always)]
+fn softmax_weights_generic(scores: &mut [f32], max: f32) -> f32 {
+    let mut lanes = [0.0_f32; POSITIONS];
+    for scores in scores.as_chunks_mut::<POSITIONS>().0 {
+        for (score, lane) in scores.iter_mut().zip(&mut lanes) {
+            *score = exp_of_negative(*score - max);
+            *lane += *score;
+        }
+    }
+    let mut width = POSITIONS / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// `exp(x)` for `x <= 0`, within 2 units in the last place; 0 below -87, where float32 ends.
+///
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, `exp(r)` by its Taylor polynomial of degree 7, times `2^n`.
+#[inline(always)]
+fn exp_of_negative(x: f32) -> f32 {
+    /// Adding it leaves a number rounded to an integer in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    /// `ln 2` in two parts, the first with few enough bits that `n` times it is exact.
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (x - n * LN_2[0]) - n * LN_2[1];
+    let mut power = 1.0 / 5040.0;
+    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        power = power * r + coefficient;
+    }
+    let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    if x < -87.0 { 0.0 } else { power * scale }
+}
+
+#[inline(always)]
+fn add_weighted_generic(out: &mut [f32], weights: &[f32], vectors: &[f32]) {
+    let width = out.len();
+    let mut start = 0;
+    while start + LANES <= width {
+        let out: &mut [f32; LANES] = (&mut out[start..start + LANES]).try_into().expect("of that length");
+        let mut sums = *out;
+        for (weight, vector) in weights.iter().zip(vectors.chunks_exact(width)) {
+            let vector: &[f32; LANES] = vector[start..start + LANES].try_into().expect("of that length");
+            for i in 0..LANES {
+                sums[i] += weight * vector[i];
+            }
+        }
+        *out = sums;
+        start += LANES;
+    }
+    for (weight, vector) in weights.iter().zip(vectors.chunks_exact(width)) {
+        for (out, x) in out[start..].iter_mut().zip(&vector[start..]) {
+            *out += weight * x;
+        }
+    }
+}
+
+#[inline(always)]
+fn nibbles_generic(x: &[f32], factor: f32, offsets: &[f32], codes: &mut [u8]) {
+    /// As in `exp_of_negative`: the lowest bits then hold the number rounded.
+    const ROUND: f32 = 8_388_608.0;
+    for ((code, x), offset) in codes.iter_mut().zip(x).zip(offsets) {
+        *code = ((x * factor + offset) + ROUND).to_bits() as u8;
+    }
+}
+
 /// Declares the table of kernels, its methods, and one compiled version per instruction set.
 macro_rules! kernels {
     ($( $(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? = $generic:expr; )*) => {
@@ -189,6 +287,14 @@ kernels! {
     fn absmax(x: &[f32]) -> f32 = absmax_generic;
     /// `codes_i = clamp(round_half_even(x_i * scale), -128, 127)`; returns the sum of the codes.
     fn quantize(x: &[f32], scale: f32, codes: &mut [i8]) -> i32 = quantize_generic;
+    /// Scores of 16 positions: `scores[p] = scale * sum_d q_d keys[d][p]`, `keys` in `[head_dim][16]`.
+    fn scores(q: &[f32], keys: &[f32], scale: f32, scores: &mut [f32; POSITIONS]) = scores_generic;
+    /// `scores_p = exp(scores_p - max)` for whole groups of 16, none above `max`; returns their sum.
+    fn softmax_weights(scores: &mut [f32], max: f32) -> f32 = softmax_weights_generic;
+    /// `out += sum_p weights_p vectors[p]`, in the order of the positions; `vectors` is `[positions, out.len()]`.
+    fn add_weighted(out: &mut [f32], weights: &[f32], vectors: &[f32]) = add_weighted_generic;
+    /// `codes_i = round(x_i * factor + offsets_i)`, which must lie in 0..256.
+    fn nibbles(x: &[f32], factor: f32, offsets: &[f32], codes: &mut [u8]) = nibbles_generic;
     /// `gate_i = relu(gate_i)^2 * up_i`.
     fn relu_squared_gate(gate: &mut [f32], up: &[f32]) = relu_squared_gate_generic;
 }
@@ -244,6 +350,51 @@ mod tests {
         for i in 0..100 {
             let expected = f64::from(b[i]) * f64::from(a[i]) / (mean_square + 1e-5).sqrt();
             assert!((f64::from(out[i]) - expected).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn exp_is_within_two_units_in_the_last_place() {
+        for i in 0..=870_000 {
+            let x = i as f32 * -1e-4;
+            let (got, exact) = (f64::from(exp_of_negative(x)), f64::from(x).exp());
+            assert!((got / exact - 1.0).abs() < 2.4e-7, "exp({x}) is {got}, not {exact}");
+        }
+        assert_eq!(exp_of_negative(0.0), 1.0);
+        assert_eq!(exp_of_negative(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp_of_negative(-1e30), 0.0);
+        assert!(exp_of_negative(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn attention_kernels_follow_their_formulas_on_every_instruction_set() {
+        for head_dim in [2, 6, 64, 80, 128] {
+            let (q, keys) = (values(head_dim, 0.3), values(head_dim * POSITIONS, 0.5));
+            let baseline = FloatKernels(baseline::VERSIONS);
+            for isa in Isa::available() {
+                let kernels = FloatKernels::new(isa).unwrap();
+                let run = |kernels: &FloatKernels| {
+                    let mut scores = [0.0; POSITIONS];
+                    kernels.scores(&q, &keys, 0.125, &mut scores);
+                    let raw = scores;
+                    let max = raw.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let total = kernels.softmax_weights(&mut scores, max);
+                    let mut out = vec![0.0; head_dim];
+                    kernels.add_weighted(&mut out, &scores, &keys);
+                    (raw, scores, total, out)
+                };
+                let (raw, weights, total, out) = run(&kernels);
+                assert_eq!((raw, weights, total, out.clone()), run(&baseline), "{isa}");
+                for position in 0..POSITIONS {
+                    let exact: f32 = (0..head_dim).map(|d| q[d] * keys[d * POSITIONS + position]).sum();
+                    assert!((raw[position] - exact * 0.125).abs() < 1e-3);
+                }
+                assert!((weights.iter().sum::<f32>() - total).abs() < 1e-5);
+                for d in 0..head_dim {
+                    let exact: f32 = (0..POSITIONS).map(|p| weights[p] * keys[p * head_dim + d]).sum();
+                    assert!((out[d] - exact).abs() < 1e-4);
+                }
+            }
         }
     }
 

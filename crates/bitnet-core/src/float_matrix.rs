@@ -71,6 +71,26 @@ impl FloatMatrix {
         }
     }
 
+    /// Says that `rows` will not be read for a while: see [`Buffer::release`].
+    pub fn release_rows(&self, rows: std::ops::Range<usize>) {
+        let range = rows.start * self.cols..rows.end * self.cols;
+        match &self.elements {
+            Elements::F32(elements) => elements.slice(range).release(),
+            Elements::F16(elements) => elements.slice(range).release(),
+            Elements::BF16(elements) => elements.slice(range).release(),
+        }
+    }
+
+    /// `sum_c W[row, c] x[c]`, the same bits as [`Self::matmul`] gives.
+    pub fn row_dot(&self, kernels: &FloatKernels, row: usize, x: &[f32]) -> f32 {
+        let range = row * self.cols..(row + 1) * self.cols;
+        match &self.elements {
+            Elements::F32(w) => kernels.dot_f32(&w[range], x),
+            Elements::F16(w) => kernels.dot_f16(&w[range], x),
+            Elements::BF16(w) => kernels.dot_bf16(&w[range], x),
+        }
+    }
+
     /// `out[t, r] = sum_c W[r, c] x[t, c]`: `x` is `[tokens, cols]`, `out` is `[tokens, rows]`.
     pub fn matmul(&self, pool: &ThreadPool, kernels: &FloatKernels, x: &[f32], out: &mut [f32]) {
         match &self.elements {
@@ -127,6 +147,9 @@ mod tests {
             let mut out = [0.0; 4];
             matrix.matmul(&pool, &FloatKernels::new(Isa::Scalar).unwrap(), &x, &mut out);
             assert_eq!(out, expected);
+            let kernels = FloatKernels::new(Isa::Scalar).unwrap();
+            matrix.release_rows(0..1);
+            assert_eq!(matrix.row_dot(&kernels, 1, &x[3..]), expected[3]);
             let mut row = [0.0; 3];
             matrix.read_row(1, &mut row);
             assert_eq!(row, [4.0, 0.0, -1.0]);

@@ -22,7 +22,7 @@ pub use device::Device;
 pub use disjoint::DisjointSlice;
 pub use dtype::DType;
 pub use error::{Error, Result};
-pub use float::FloatKernels;
+pub use float::{FloatKernels, POSITIONS};
 pub use float_matrix::FloatMatrix;
 pub use isa::Isa;
 pub use pages::Pages;

@@ -1,14 +1,16 @@
 //! The engine: a model, its tokenizer, and the backend that runs it.
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bitnet_core::{Device, Isa, ThreadPool};
+use bitnet_core::{Device, ThreadPool};
 
 use crate::backend::Backend;
-use crate::backend::cpu::CpuBackend;
+use crate::backend::cpu::{CpuBackend, CpuOptions};
 use crate::chat::{ChatTemplate, Message};
 use crate::checkpoint::Checkpoint;
+use crate::config::ModelConfig;
 use crate::generate::{GenerateOptions, Generation, Prompt, TokenStream};
 use crate::model::Model;
 use crate::summary::Summary;
@@ -22,14 +24,15 @@ pub struct EngineOptions {
     pub device: Device,
     /// Number of threads; `None` takes the physical cores this process may use.
     pub threads: Option<usize>,
-    /// Instruction set; `None` takes `BITNET_ISA`, else the best there is.
-    pub isa: Option<Isa>,
+    /// How to run on the CPU.
+    pub cpu: CpuOptions,
 }
 
 /// A model that is ready to run.
 #[derive(Debug)]
 pub struct Engine {
-    model: Arc<Model>,
+    config: ModelConfig,
+    summary: Summary,
     /// A checkpoint without one still computes logits of token ids.
     tokenizer: Option<Tokenizer>,
     template: ChatTemplate,
@@ -50,20 +53,25 @@ impl Engine {
 
     /// Prepares the model of a checkpoint.
     pub fn from_checkpoint(checkpoint: &Checkpoint, options: &EngineOptions) -> Result<Arc<Self>> {
-        let isa = options.isa.map_or_else(Isa::selected, Isa::require)?;
+        options.cpu.check()?;
         let pool = Arc::new(ThreadPool::new(options.threads.unwrap_or_else(ThreadPool::default_threads))?);
-        let model = Arc::new(Model::load(checkpoint, &pool)?);
-        let tokenizer = Tokenizer::read(checkpoint)?;
+        // A large vocabulary takes as long to read as the weights.
+        let (tokenizer, loaded) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| Tokenizer::read(checkpoint));
+            let loaded = load(checkpoint, pool, options);
+            (tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic)), loaded)
+        });
+        let (config, mut summary, backend) = loaded?;
+        let tokenizer = tokenizer?;
         let template = ChatTemplate::read(checkpoint)?;
-        let backend: Box<dyn Backend> = match options.device {
-            Device::Auto | Device::Cpu => Box::new(CpuBackend::new(Arc::clone(&model), pool, isa)?),
-        };
-        Ok(Arc::new(Self { model, tokenizer, template, backend, path: checkpoint.path().to_owned() }))
+        summary.describe_text(tokenizer.as_ref(), template.is_present());
+        let path = checkpoint.path().to_owned();
+        Ok(Arc::new(Self { config, summary, tokenizer, template, backend, path }))
     }
 
-    /// The model.
-    pub fn model(&self) -> &Model {
-        &self.model
+    /// What the checkpoint says of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
     }
 
     /// The tokenizer. Errors: [`Error::Tokenizer`] when the checkpoint has none.
@@ -77,8 +85,8 @@ impl Engine {
     }
 
     /// What the model is and what it costs to run.
-    pub fn summary(&self) -> Summary {
-        Summary::new(&self.path, &self.model, self.tokenizer.as_ref(), self.template.is_present())
+    pub fn summary(&self) -> &Summary {
+        &self.summary
     }
 
     /// Renders a conversation with the checkpoint's template; with `add_generation_prompt` the assistant is next.
@@ -116,7 +124,7 @@ impl Engine {
         batch: usize,
         mut visit: impl FnMut(usize, &[f32]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let config = &self.model.config;
+        let config = &self.config;
         self.check_ids(ids)?;
         if ids.len() > config.context_length {
             let (prompt_tokens, context_length) = (ids.len(), config.context_length);
@@ -149,11 +157,25 @@ impl Engine {
     }
 
     pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        let vocab_size = self.model.config.vocab_size;
+        let vocab_size = self.config.vocab_size;
         match ids.iter().find(|&&id| id as usize >= vocab_size) {
             Some(&id) => Err(Error::TokenOutOfRange { id, vocab_size }),
             None if ids.is_empty() => Err(Error::EmptyPrompt),
             None => Ok(()),
         }
     }
+}
+
+/// Loads the weights and hands them to the backend.
+fn load(
+    checkpoint: &Checkpoint,
+    pool: Arc<ThreadPool>,
+    options: &EngineOptions,
+) -> Result<(ModelConfig, Summary, Box<dyn Backend>)> {
+    let model = Model::load(checkpoint, &pool)?;
+    let (config, summary) = (model.config.clone(), Summary::new(checkpoint.path(), &model));
+    let backend = match options.device {
+        Device::Auto | Device::Cpu => Box::new(CpuBackend::new(model, pool, &options.cpu)?),
+    };
+    Ok((config, summary, backend))
 }

@@ -159,7 +159,7 @@ pub struct TokenStream {
 impl TokenStream {
     pub(crate) fn new(engine: Arc<Engine>, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self> {
         options.check()?;
-        let config = &engine.model().config;
+        let config = engine.config();
         let mut sampler = Sampler::new(&options.sampling, config.vocab_size)?;
         let stop = StopStrings::new(&options.stop);
         let prompt = engine.prompt_ids(prompt)?;
@@ -267,7 +267,7 @@ impl TokenStream {
     fn take(&mut self, id: u32) -> Result<Step> {
         self.last_token = self.started.elapsed();
         self.first_token.get_or_insert(self.last_token);
-        if self.engine.model().config.eos.contains(&id) {
+        if self.engine.config().eos.contains(&id) {
             self.end(FinishReason::Stop)?;
             return self.advance();
         }

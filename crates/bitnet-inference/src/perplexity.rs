@@ -40,7 +40,7 @@ impl Engine {
         max_windows: Option<usize>,
         mut progress: impl FnMut(usize, usize) -> Result<(), E>,
     ) -> Result<Perplexity, E> {
-        let context_length = self.model().config.context_length;
+        let context_length = self.config().context_length;
         if window == 0 || max_windows == Some(0) {
             let name = if window == 0 { "window" } else { "max_windows" };
             return Err(Error::InvalidOption { name, expected: "at least 1", got: "0".to_owned() }.into());

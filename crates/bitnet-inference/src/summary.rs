@@ -50,7 +50,8 @@ pub struct Summary {
     pub weight_bytes: usize,
     /// `weight_bytes / parameters`.
     pub bytes_per_weight: f64,
-    /// Bytes of weights that one decoded token reads: every block, the head, one row of the embedding.
+    /// Bytes of weights that one decoded token needs if nothing is left out or packed closer: every block, the head, one
+    /// row of the embedding. `Sequence::traffic` counts what is read.
     pub bytes_per_token: usize,
     /// Kind of tokenizer, where there is one.
     pub tokenizer: Option<&'static str>,
@@ -65,14 +66,9 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn new(
-        path: &Path,
-        model: &Model,
-        tokenizer: Option<&Tokenizer>,
-        chat_template: bool,
-    ) -> Self {
+    /// The figures of a model; those of its text are still missing.
+    pub(crate) fn new(path: &Path, model: &Model) -> Self {
         let c = &model.config;
-        let ternary = |linear: &&Linear| matches!(linear, Linear::Ternary(_));
         let vectors = model.vector_elements();
         let embedding = model.embedding.rows() * model.embedding.cols();
         let parameters = model.linears().map(Linear::weights).sum::<usize>() + embedding + vectors;
@@ -102,7 +98,7 @@ impl Summary {
                 RopeScaling::Llama3 { factor, .. } => format!("llama3, factor {factor}"),
             },
             parameters,
-            ternary_parameters: model.linears().filter(ternary).map(Linear::weights).sum(),
+            ternary_parameters: model.ternary_parameters(),
             weights: if is_packed { "packed" } else { "master" },
             scale_sense: is_packed.then_some(match c.quantization.scale_sense {
                 ScaleSense::Multiply => "multiply",
@@ -112,11 +108,17 @@ impl Summary {
             weight_bytes,
             bytes_per_weight: weight_bytes as f64 / parameters as f64,
             bytes_per_token: linear_bytes + vector_bytes + embedding_read,
-            tokenizer: tokenizer.map(Tokenizer::kind),
+            tokenizer: None,
             vocab_size: c.vocab_size,
             bos: c.bos,
             eos: c.eos.clone(),
-            chat_template,
+            chat_template: false,
         }
+    }
+
+    /// Adds what is known of tokenizer and template.
+    pub(crate) fn describe_text(&mut self, tokenizer: Option<&Tokenizer>, has_chat_template: bool) {
+        self.tokenizer = tokenizer.map(Tokenizer::kind);
+        self.chat_template = has_chat_template;
     }
 }

@@ -1,6 +1,5 @@
 //! The shape of a model.
 
-use bitnet_inference::config::{ScaleSense, WeightForm};
 use pyo3::prelude::*;
 
 /// What a checkpoint says of its model. Names are those of config.json.
@@ -41,8 +40,7 @@ pub(crate) struct ModelConfig {
 }
 
 impl ModelConfig {
-    pub(crate) fn new(model: &bitnet_inference::Model) -> Self {
-        let c = &model.config;
+    pub(crate) fn new(c: &bitnet_inference::ModelConfig, summary: &bitnet_inference::Summary) -> Self {
         Self {
             architecture: c.architecture.name,
             vocab_size: c.vocab_size,
@@ -56,13 +54,10 @@ impl ModelConfig {
             max_position_embeddings: c.context_length,
             rms_norm_eps: f64::from(c.rms_norm_eps),
             rope_theta: c.rope_theta,
-            tie_word_embeddings: model.head.is_none(),
+            tie_word_embeddings: summary.tied_head,
             bos_token_id: c.bos,
             eos_token_ids: c.eos.clone(),
-            scale_sense: (model.stored == WeightForm::Packed).then_some(match c.quantization.scale_sense {
-                ScaleSense::Multiply => "multiply",
-                ScaleSense::Divide => "divide",
-            }),
+            scale_sense: summary.scale_sense,
         }
     }
 }

@@ -83,6 +83,7 @@ fn core_class(error: &bitnet_core::Error) -> &'static str {
     match error {
         Error::ByteLength { .. } | Error::ShapeOverflow(_) | Error::DType { .. } => "ShapeError",
         Error::UnknownDevice(_) | Error::ThreadCount { .. } => "OptionError",
+        Error::OutOfMemory { .. } => "OutOfMemoryError",
         Error::UnknownIsa { .. } | Error::IsaUnavailable { .. } | Error::ThreadSpawn(_) => "DeviceError",
     }
 }
@@ -92,6 +93,8 @@ fn quant_class(error: &bitnet_quant::Error) -> &'static str {
     match error {
         Error::Core(error) => core_class(error),
         Error::Length { .. } => "ShapeError",
+        Error::UnknownPacking(_) => "OptionError",
+        Error::PackingUnavailable { .. } => "DeviceError",
         Error::InvalidCode { .. } | Error::InvalidScale(_) | Error::NotFinite { .. } => "QuantizationError",
     }
 }

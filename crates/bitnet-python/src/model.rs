@@ -41,7 +41,7 @@ pub(crate) fn load(
     threads: Option<i64>,
 ) -> Result<Model, Failure> {
     let threads = threads.map(|threads| count("threads", threads)).transpose()?;
-    let options = EngineOptions { device: device.parse::<bitnet_core::Device>()?, threads, isa: None };
+    let options = EngineOptions { device: device.parse::<bitnet_core::Device>()?, threads, ..EngineOptions::default() };
     let name = path_or_id
         .map(|path| path.into_os_string().into_string())
         .transpose()
@@ -55,7 +55,7 @@ impl Model {
     /// What the checkpoint says of the model.
     #[getter]
     fn config(&self) -> ModelConfig {
-        ModelConfig::new(self.engine.model())
+        ModelConfig::new(self.engine.config(), self.engine.summary())
     }
 
     /// The tokenizer. Raises TokenizerError when the checkpoint has none.
@@ -66,7 +66,7 @@ impl Model {
 
     /// What the model is and what it costs to run: the figures of `bitnet inspect`.
     fn summary<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let text = serde_json::to_string(&self.engine.summary())
+        let text = serde_json::to_string(self.engine.summary())
             .map_err(|error| exception("BitNetError", &error.to_string()))?;
         py.import("json")?.call_method1("loads", (text,))
     }
@@ -104,7 +104,7 @@ impl Model {
         ids: &Bound<'py, PyAny>,
     ) -> Result<Bound<'py, PyArrayDyn<f32>>, Failure> {
         let ids = token_ids("ids", ids)?;
-        let vocab_size = self.engine.model().config.vocab_size;
+        let vocab_size = self.engine.config().vocab_size;
         let all = py.detach(|| {
             let mut all = Vec::with_capacity(ids.len() * vocab_size);
             self.engine.visit_logits(&ids, BATCH, |position, logits: &[f32]| {

@@ -28,8 +28,9 @@ pub fn fake_quantize_activations(
 ) -> Vec<f32> {
     let mut quantized = QuantizedActivations::default();
     quantized.quantize(pool, kernels, x, cols);
-    let tokens = quantized.codes().chunks_exact(cols).zip(quantized.scales());
-    tokens.flat_map(|(codes, scale)| codes.iter().map(move |&code| f32::from(code) / scale)).collect()
+    let tokens = quantized.scales().iter().enumerate();
+    let values = |(token, scale)| quantized.token(token).iter().map(move |&code| f32::from(code) / scale);
+    tokens.flat_map(values).collect()
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 
 pub mod cpu;
 mod cut;
+mod kv_type;
 mod traffic;
 
 use std::fmt::Debug;
 
 pub use cut::{Candidate, Cut};
+pub use kv_type::KvType;
 pub use traffic::Traffic;
 
 use crate::Result;

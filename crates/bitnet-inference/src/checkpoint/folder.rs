@@ -95,5 +95,5 @@ fn map(path: &Path) -> Result<Option<Buffer>> {
     // as it does for every program that maps its input; a file that is rewritten in place gives other bytes, all of
     // which are valid for the plain-data types read from it.
     let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::io(path, source))?;
-    Ok(Some(Buffer::from_owner(map)))
+    Ok(Some(Buffer::from_map(map)))
 }

@@ -27,50 +27,58 @@ pub struct Model {
 
 /// One transformer block:
 /// `h = x + o(sub_norm(attention(norm(x))))`, `y = h + down(sub_norm(act(gate(n)) * up(n)))` with `n = norm(h)`.
+///
+/// `L` is [`Linear`] as loaded, or what a backend makes of it.
 #[derive(Debug)]
-pub struct Block {
+pub struct Block<L = Linear> {
     /// Attention half.
-    pub attention: Attention,
+    pub attention: Attention<L>,
     /// Feed-forward half.
-    pub mlp: Mlp,
+    pub mlp: Mlp<L>,
 }
 
 /// The attention half of a block.
 #[derive(Debug)]
-pub struct Attention {
+pub struct Attention<L = Linear> {
     /// RMSNorm in front.
     pub norm: Vec<f32>,
     /// Queries: `heads * head_dim` rows.
-    pub q: Linear,
+    pub q: L,
     /// Keys: `kv_heads * head_dim` rows.
-    pub k: Linear,
+    pub k: L,
     /// Values: `kv_heads * head_dim` rows.
-    pub v: Linear,
+    pub v: L,
     /// RMSNorm between attention and output projection, where the architecture has it.
     pub sub_norm: Option<Vec<f32>>,
     /// Output projection.
-    pub o: Linear,
+    pub o: L,
 }
 
 /// The feed-forward half of a block.
 #[derive(Debug)]
-pub struct Mlp {
+pub struct Mlp<L = Linear> {
     /// RMSNorm in front.
     pub norm: Vec<f32>,
     /// The gate.
-    pub gate: Linear,
+    pub gate: L,
     /// The gated branch.
-    pub up: Linear,
+    pub up: L,
     /// RMSNorm in front of the down projection, where the architecture has it.
     pub sub_norm: Option<Vec<f32>>,
     /// Down projection.
-    pub down: Linear,
+    pub down: L,
 }
 
 impl Model {
     /// All linears, the head among them where it is one.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
         self.blocks.iter().flat_map(Block::linears).chain(&self.head)
+    }
+
+    /// Number of ternary weights.
+    pub fn ternary_parameters(&self) -> usize {
+        let ternary = |linear: &&Linear| matches!(linear, Linear::Ternary(_));
+        self.linears().filter(ternary).map(Linear::weights).sum()
     }
 
     /// Weights of norms and biases.
@@ -80,9 +88,9 @@ impl Model {
     }
 }
 
-impl Block {
+impl<L> Block<L> {
     /// All linears of the block.
-    pub fn linears(&self) -> [&Linear; 7] {
+    pub fn linears(&self) -> [&L; 7] {
         let (a, m) = (&self.attention, &self.mlp);
         [&a.q, &a.k, &a.v, &a.o, &m.gate, &m.up, &m.down]
     }

@@ -16,6 +16,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+mod choose;
 mod dense;
 mod nibbles;
 mod peak;

@@ -88,6 +88,20 @@ impl TernaryKernel {
         self.scaled(pool, x, products.map(|p| (TileSource::Packed(p.w), p.bias, p.out)))
     }
 
+    /// Products of neighbouring rows of four bits and one token of 16 bits: see `nibbles.rs`.
+    #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
+    pub(crate) fn nibble_products(
+        &self,
+        data: &[u8],
+        row_bytes: usize,
+        high: &[i8],
+        low: &[i8],
+        out: &mut [i64],
+    ) {
+        // SAFETY: `new` found the instruction set on this CPU.
+        unsafe { (self.table.nibbles)(data, row_bytes, high, low, out) }
+    }
+
     #[expect(unsafe_code, reason = "threads write disjoint outputs")]
     fn sums_i32(
         &self,

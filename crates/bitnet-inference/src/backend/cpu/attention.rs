@@ -1,17 +1,66 @@
 //! Causal attention with grouped queries.
 
-use bitnet_core::{DisjointSlice, FloatKernels};
+use std::cell::RefCell;
 
-use super::Compute;
-use super::kv_cache::KvCache;
+use bitnet_core::{DisjointSlice, FloatKernels, POSITIONS};
+
+use super::compute::Compute;
+use super::kv_cache::{BLOCK, KvCache};
 use crate::config::ModelConfig;
+use crate::rope::RopeTable;
 
-/// Positions whose scores are held at once.
-const BLOCK: usize = 64;
+thread_local! {
+    /// A block of keys and one of values, widened; grown once for each thread.
+    static WIDENED: RefCell<[Vec<f32>; 2]> = RefCell::default();
+}
 
-/// `out[t, h] = softmax(q[t, h] . K / sqrt(head_dim)) V` over the positions up to that of token `t`.
+/// Rotates the queries and keys of all tokens to their positions, and appends keys and values to the cache.
+#[expect(clippy::too_many_arguments, reason = "the parts of a step that both halves of it share")]
+pub(super) fn rotate_and_store(
+    compute: &Compute,
+    config: &ModelConfig,
+    rope: &RopeTable,
+    cache: &mut KvCache,
+    layer: usize,
+    q: &mut [f32],
+    k: &mut [f32],
+    v: &[f32],
+) {
+    let position = cache.len();
+    rotate(compute, config, rope, position, config.heads, q);
+    rotate(compute, config, rope, position, config.kv_heads, k);
+    let width = config.kv_heads * config.head_dim;
+    for (token, (k, v)) in k.chunks_exact(width).zip(v.chunks_exact(width)).enumerate() {
+        cache.write(layer, position + token, k, v);
+    }
+}
+
+/// Rotates `[tokens, heads, head_dim]`.
+#[expect(unsafe_code, reason = "threads write disjoint heads")]
+fn rotate(
+    compute: &Compute,
+    config: &ModelConfig,
+    rope: &RopeTable,
+    position: usize,
+    heads: usize,
+    x: &mut [f32],
+) {
+    let head_dim = config.head_dim;
+    let pairs = x.len() / head_dim;
+    let x = DisjointSlice::new(x);
+    compute.pool.split(pairs, 64, |range| {
+        for pair in range {
+            // SAFETY: each pair of token and head belongs to one thread.
+            let head = unsafe { x.part(pair * head_dim..(pair + 1) * head_dim) };
+            rope.rotate(position + pair / heads, head);
+        }
+    });
+}
+
+/// `out[t, h] = softmax(q[t, h] . K / sqrt(head_dim)) V` over the positions up to that of token `t`; returns the bytes
+/// of keys and values that were read.
 ///
-/// `q` and `out` are `[tokens, heads, head_dim]`; the first token is at `position`. Softmax runs online over blocks of
+/// `q` and `out` are `[tokens, heads, head_dim]`, the last tokens of the cache. Softmax runs online over blocks of
 /// positions (arXiv 1805.02867), always from the first: a token's result does not depend on what shares the call.
 #[expect(unsafe_code, reason = "threads write disjoint heads")]
 pub(super) fn attention(
@@ -19,54 +68,96 @@ pub(super) fn attention(
     config: &ModelConfig,
     cache: &KvCache,
     layer: usize,
-    position: usize,
     q: &[f32],
     out: &mut [f32],
-) {
+) -> u64 {
     let (heads, head_dim) = (config.heads, config.head_dim);
     let queries_per_kv = heads / config.kv_heads;
+    // Heads that read a block together.
+    let group = if cache.is_read_in_place() { 1 } else { queries_per_kv };
+    let units_per_token = heads / group;
+    let tokens = q.len() / (heads * head_dim);
     let out = DisjointSlice::new(out);
-    compute.pool.split(q.len() / head_dim, 1, |pairs| {
-        for pair in pairs {
-            let (token, head) = (pair / heads, pair % heads);
-            let positions = position + token + 1;
-            let at = pair * head_dim..(pair + 1) * head_dim;
-            let keys = cache.keys(layer, head / queries_per_kv, positions);
-            let values = cache.values(layer, head / queries_per_kv, positions);
-            // SAFETY: each pair of token and head belongs to one thread.
-            let out = unsafe { out.part(at.clone()) };
-            attend(&compute.floats, &q[at], keys, values, out);
-        }
+    compute.pool.split(tokens * units_per_token, 1, |units| {
+        WIDENED.with_borrow_mut(|buffers| {
+            if !cache.is_read_in_place() {
+                buffers.iter_mut().for_each(|buffer| buffer.resize(BLOCK * head_dim, 0.0));
+            }
+            for unit in units {
+                let (token, first_head) = (unit / units_per_token, unit % units_per_token * group);
+                let kv_head = first_head / queries_per_kv;
+                let at = (token * heads + first_head) * head_dim..(token * heads + first_head + group) * head_dim;
+                // SAFETY: each group of heads of a token belongs to one thread.
+                let out = unsafe { out.part(at.clone()) };
+                let positions = cache.len() + token + 1;
+                attend(&compute.floats, cache, (layer, kv_head), positions, &q[at], out, buffers);
+            }
+        });
     });
+    // Every token reads the positions up to its own.
+    let positions: usize = (0..tokens).map(|token| cache.len() + token + 1).sum();
+    (positions * config.kv_heads * cache.position_bytes()) as u64
 }
 
-fn attend(floats: &FloatKernels, q: &[f32], keys: &[f32], values: &[f32], out: &mut [f32]) {
-    let head_dim = q.len();
+/// A head in the course of its softmax.
+#[derive(Clone, Copy)]
+struct Online {
+    max: f32,
+    total: f32,
+}
+
+/// The most query heads that share a KV head.
+const MAX_GROUP: usize = 64;
+
+fn attend(
+    floats: &FloatKernels,
+    cache: &KvCache,
+    (layer, kv_head): (usize, usize),
+    positions: usize,
+    q: &[f32],
+    out: &mut [f32],
+    buffers: &mut [Vec<f32>; 2],
+) {
+    let head_dim = cache.head_dim();
     let scale = 1.0 / (head_dim as f32).sqrt();
+    let mut heads = [Online { max: f32::NEG_INFINITY, total: 0.0 }; MAX_GROUP];
     out.fill(0.0);
-    let (mut max, mut total) = (f32::NEG_INFINITY, 0.0_f32);
-    let mut scores = [0.0_f32; BLOCK];
-    for (keys, values) in keys.chunks(BLOCK * head_dim).zip(values.chunks(BLOCK * head_dim)) {
-        let scores = &mut scores[..keys.len() / head_dim];
-        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
-            *score = floats.dot_f32(q, key) * scale;
-        }
-        let block_max = scores.iter().copied().fold(max, f32::max);
-        if block_max > max {
-            let shrink = (max - block_max).exp();
-            total *= shrink;
-            for out in &mut *out {
-                *out *= shrink;
+    for start in (0..positions).step_by(BLOCK) {
+        let count = BLOCK.min(positions - start);
+        let (keys, values) = cache.block(layer, kv_head, start, buffers);
+        for ((q, out), online) in q.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)).zip(&mut heads) {
+            let mut scores = [f32::NEG_INFINITY; BLOCK];
+            let groups = scores.as_chunks_mut::<POSITIONS>().0;
+            for (scores, keys) in groups.iter_mut().zip(keys.chunks_exact(POSITIONS * head_dim)) {
+                floats.scores(q, keys, scale, scores);
             }
-            max = block_max;
-        }
-        for (score, value) in scores.iter().zip(values.chunks_exact(head_dim)) {
-            let weight = (score - max).exp();
-            total += weight;
-            floats.add_scaled(out, weight, value);
+            scores[count..].fill(f32::NEG_INFINITY);
+            online.add(floats, &mut scores, count, values, out);
         }
     }
-    for out in out {
-        *out /= total;
+    for (out, online) in out.chunks_exact_mut(head_dim).zip(heads) {
+        let inverse = 1.0 / online.total;
+        out.iter_mut().for_each(|out| *out *= inverse);
+    }
+}
+
+impl Online {
+    fn add(
+        &mut self,
+        floats: &FloatKernels,
+        scores: &mut [f32; BLOCK],
+        count: usize,
+        values: &[f32],
+        out: &mut [f32],
+    ) {
+        let max = scores.iter().copied().fold(self.max, f32::max);
+        if max > self.max {
+            let shrink = (self.max - max).exp();
+            self.total *= shrink;
+            out.iter_mut().for_each(|out| *out *= shrink);
+            self.max = max;
+        }
+        self.total += floats.softmax_weights(scores, self.max);
+        floats.add_weighted(out, &scores[..count], values);
     }
 }

@@ -1,45 +1,78 @@
 //! The CPU: threads, vector kernels, and the forward pass written on them.
 
 mod attention;
+mod compute;
 mod forward;
+mod head;
 mod kv_cache;
+mod mlp;
+mod prepared;
 mod scratch;
 
 use std::sync::Arc;
 
 use bitnet_core::{FloatKernels, Isa, ThreadPool};
-use bitnet_quant::TernaryKernel;
+use bitnet_quant::{Packing, TernaryKernel};
 
+use self::compute::Compute;
 use self::kv_cache::KvCache;
+use self::prepared::Prepared;
 use self::scratch::Scratch;
-use super::{Backend, Candidate, Cut, Sequence, Traffic};
+use super::{Backend, Candidate, Cut, KvType, Sequence, Traffic};
 use crate::model::Model;
 use crate::rope::RopeTable;
 use crate::{Error, Result};
 
-/// Tokens per step of the prefill: enough to use each weight many times while it is in the cache.
-const CHUNK: usize = 128;
+/// Tokens per step of the prefill: enough for the unpacking of a weight to be small against its use.
+const CHUNK: usize = 256;
+
+/// How to run on the CPU. The defaults lose nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CpuOptions {
+    /// Instruction set; `None` takes `BITNET_ISA`, else the best there is.
+    pub isa: Option<Isa>,
+    /// How ternary weights are packed; `None` takes `BITNET_PACKING`, else what is faster on this machine.
+    pub packing: Option<Packing>,
+    /// How keys and values are stored.
+    pub kv_cache: KvType,
+}
+
+impl CpuOptions {
+    /// What [`CpuBackend::new`] checks first, for a caller who wants to know before a model is loaded.
+    ///
+    /// Errors: an instruction set or a packing that does not exist, or not here.
+    pub fn check(&self) -> Result<()> {
+        self.kernel()?.asked_packing(self.packing)?;
+        Ok(())
+    }
+
+    fn kernel(&self) -> Result<TernaryKernel> {
+        Ok(TernaryKernel::new(self.isa.map_or_else(Isa::selected, Isa::require)?)?)
+    }
+}
 
 /// Runs a model on the threads of a pool with the kernels of one instruction set.
 #[derive(Debug, Clone)]
 pub struct CpuBackend {
-    model: Arc<Model>,
+    model: Arc<Prepared>,
     compute: Compute,
-}
-
-/// What a computation needs: threads and kernels.
-#[derive(Debug, Clone)]
-struct Compute {
-    pool: Arc<ThreadPool>,
-    floats: FloatKernels,
-    ternary: TernaryKernel,
+    packing: Packing,
+    kv_cache: KvType,
 }
 
 impl CpuBackend {
-    /// Prepares `model`. Nothing is copied: packed weights are multiplied where they are mapped.
-    pub fn new(model: Arc<Model>, pool: Arc<ThreadPool>, isa: Isa) -> Result<Self> {
-        let compute = Compute { pool, floats: FloatKernels::new(isa)?, ternary: TernaryKernel::new(isa)? };
-        Ok(Self { model, compute })
+    /// Prepares `model`: every ternary matrix is repacked for the kernels, and given back.
+    pub fn new(model: Model, pool: Arc<ThreadPool>, options: &CpuOptions) -> Result<Self> {
+        let ternary = options.kernel()?;
+        let floats = FloatKernels::new(ternary.isa())?;
+        let weights = model.ternary_parameters();
+        let packing = ternary.choose_packing(&pool, options.packing, weights)?;
+        let model = Arc::new(Prepared::new(model, &pool, &floats, packing)?);
+        Ok(Self { model, compute: Compute { pool, floats, ternary }, packing, kv_cache: options.kv_cache })
+    }
+
+    fn sequence(&self, capacity: usize) -> CpuSequence {
+        CpuSequence::new(Arc::clone(&self.model), self.compute.clone(), self.kv_cache, capacity)
     }
 }
 
@@ -50,19 +83,20 @@ impl Backend for CpuBackend {
 
     fn description(&self) -> String {
         let threads = self.compute.pool.threads();
-        format!("{}, {threads} thread{}", self.compute.ternary.isa(), if threads == 1 { "" } else { "s" })
+        let (isa, packing) = (self.compute.ternary.isa(), self.packing);
+        format!("{isa}, {packing}, {threads} thread{}", if threads == 1 { "" } else { "s" })
     }
 
     fn start(&self, capacity: usize) -> Result<Box<dyn Sequence>> {
-        KvCache::check_memory(&self.model.config, capacity)?;
-        Ok(Box::new(CpuSequence::new(Arc::clone(&self.model), self.compute.clone(), capacity)))
+        KvCache::check_memory(&self.model.config, self.kv_cache, capacity)?;
+        Ok(Box::new(self.sequence(capacity)))
     }
 }
 
 /// A sequence on the CPU: its KV cache and the buffers of a step, allocated once.
 #[derive(Debug)]
 struct CpuSequence {
-    model: Arc<Model>,
+    model: Arc<Prepared>,
     compute: Compute,
     rope: RopeTable,
     cache: KvCache,
@@ -74,11 +108,11 @@ struct CpuSequence {
 }
 
 impl CpuSequence {
-    fn new(model: Arc<Model>, compute: Compute, capacity: usize) -> Self {
+    fn new(model: Arc<Prepared>, compute: Compute, kv_cache: KvType, capacity: usize) -> Self {
         let config = &model.config;
         let rope = RopeTable::new(config.rope_theta, config.rope_scaling, config.head_dim, capacity);
-        let cache = KvCache::new(config, capacity);
-        let scratch = Scratch::new(config, CHUNK.min(capacity));
+        let cache = KvCache::new(config, kv_cache, capacity);
+        let scratch = Scratch::new(config, CHUNK.min(capacity), compute.pool.threads());
         Self { model, compute, rope, cache, scratch, capacity, fed: 0, traffic: Traffic::default() }
     }
 
@@ -113,20 +147,12 @@ impl Sequence for CpuSequence {
     }
 
     fn logits(&mut self, count: usize) -> Result<&[f32]> {
-        self.head(count)?;
+        self.all_logits(count)?;
         Ok(&self.scratch.logits[..count * self.model.config.vocab_size])
     }
 
-    fn candidates(&mut self, _cut: &Cut<'_>) -> Result<&[Candidate]> {
-        self.head(1)?;
-        let Scratch { logits, candidates, .. } = &mut self.scratch;
-        let logits = &logits[..self.model.config.vocab_size];
-        if !logits.iter().fold(true, |finite, logit| finite & logit.is_finite()) {
-            return Err(Error::NotFinite { what: "a logit".to_owned() });
-        }
-        candidates.clear();
-        candidates.extend(logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit }));
-        Ok(candidates)
+    fn candidates(&mut self, cut: &Cut<'_>) -> Result<&[Candidate]> {
+        self.choose(cut)
     }
 
     fn traffic(&self) -> Traffic {

@@ -1,8 +1,8 @@
 //! The buffers of one step, allocated when a sequence starts and reused for every token.
 
-use bitnet_quant::QuantizedActivations;
+use bitnet_quant::{QuantizedActivations, SparseScratch};
 
-use crate::backend::Candidate;
+use super::head::ChoiceScratch;
 use crate::config::ModelConfig;
 
 /// Activations of up to a chunk of tokens, each buffer `[tokens, width]`.
@@ -26,11 +26,14 @@ pub(super) struct Scratch {
     pub(super) quantized: QuantizedActivations,
     /// Grown when more than the last token's logits are asked for.
     pub(super) logits: Vec<f32>,
-    pub(super) candidates: Vec<Candidate>,
+    /// Neurons of the feed-forward network that are not 0.
+    pub(super) chosen: Vec<u32>,
+    pub(super) sparse: SparseScratch,
+    pub(super) choice: ChoiceScratch,
 }
 
 impl Scratch {
-    pub(super) fn new(config: &ModelConfig, tokens: usize) -> Self {
+    pub(super) fn new(config: &ModelConfig, tokens: usize, threads: usize) -> Self {
         let q_width = config.heads * config.head_dim;
         let kv_width = config.kv_heads * config.head_dim;
         let widest = config.hidden_size.max(q_width).max(config.intermediate_size);
@@ -52,7 +55,9 @@ impl Scratch {
             added: buffer(config.hidden_size),
             quantized: QuantizedActivations::with_capacity(tokens, widest),
             logits: vec![0.0; config.vocab_size],
-            candidates: Vec::with_capacity(config.vocab_size),
+            chosen: Vec::with_capacity(config.intermediate_size),
+            sparse: SparseScratch::new(config.hidden_size, threads),
+            choice: ChoiceScratch::new(config.vocab_size, config.hidden_size),
         }
     }
 }

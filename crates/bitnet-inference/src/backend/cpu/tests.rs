@@ -9,9 +9,9 @@ use crate::Checkpoint;
 
 fn sequence(threads: usize, isa: Isa, capacity: usize) -> CpuSequence {
     let pool = Arc::new(ThreadPool::new(threads).unwrap());
-    let model = Arc::new(Model::load(&Checkpoint::embedded().unwrap(), &pool).unwrap());
-    let backend = CpuBackend::new(model, pool, isa).unwrap();
-    CpuSequence::new(backend.model, backend.compute, capacity)
+    let model = Model::load(&Checkpoint::embedded().unwrap(), &pool).unwrap();
+    let options = CpuOptions { isa: Some(isa), ..CpuOptions::default() };
+    CpuBackend::new(model, pool, &options).unwrap().sequence(capacity)
 }
 
 fn golden(name: &str) -> Vec<f32> {
@@ -86,8 +86,9 @@ fn beyond_the_capacity_is_an_error_and_changes_nothing() {
 
 #[test]
 fn a_context_beyond_memory_is_an_error() {
-    let sequence = sequence(1, Isa::Scalar, 8);
-    let backend = CpuBackend { model: sequence.model, compute: sequence.compute };
+    let pool = Arc::new(ThreadPool::new(1).unwrap());
+    let model = Model::load(&Checkpoint::embedded().unwrap(), &pool).unwrap();
+    let backend = CpuBackend::new(model, pool, &CpuOptions::default()).unwrap();
     for capacity in [usize::MAX, usize::MAX / 4096, 1 << 50] {
         assert!(matches!(backend.start(capacity), Err(Error::OutOfMemory { .. })), "{capacity}");
     }

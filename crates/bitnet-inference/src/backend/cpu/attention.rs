@@ -136,8 +136,7 @@ fn attend(
         }
     }
     for (out, online) in out.chunks_exact_mut(head_dim).zip(heads) {
-        let inverse = 1.0 / online.total;
-        out.iter_mut().for_each(|out| *out *= inverse);
+        out.iter_mut().for_each(|out| *out /= online.total);
     }
 }
 
@@ -157,7 +156,7 @@ impl Online {
             out.iter_mut().for_each(|out| *out *= shrink);
             self.max = max;
         }
-        self.total += floats.softmax_weights(scores, self.max);
-        floats.add_weighted(out, &scores[..count], values);
+        floats.softmax_weights(scores, self.max);
+        self.total = floats.add_weighted(out, &scores[..count], values, self.total);
     }
 }

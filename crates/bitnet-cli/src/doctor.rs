@@ -1,6 +1,7 @@
 //! `bitnet doctor`.
 
-use bitnet_core::{Isa, ThreadPool, bandwidth};
+use bitnet_core::bandwidth::ReadProbe;
+use bitnet_core::{Isa, ThreadPool};
 use bitnet_quant::kernel::{SelfTest, self_test};
 use serde::Serialize;
 
@@ -65,9 +66,11 @@ fn examine(threads: Option<usize>) -> Result<Report, Failure> {
     let isa = Isa::selected()?;
     let pool = ThreadPool::new(threads.unwrap_or_else(ThreadPool::default_threads))?;
     let one = ThreadPool::new(1)?;
-    let measure = |pool: &ThreadPool| bandwidth::read_gb_per_s(pool, BANDWIDTH_BYTES, BANDWIDTH_REPETITIONS);
-    let one_thread = measure(&one);
-    let all_threads = if pool.threads() == 1 { one_thread } else { measure(&pool) };
+    let probe = ReadProbe::new(&pool, BANDWIDTH_BYTES)
+        .map_err(|error| Failure::Other(format!("no memory to measure the bandwidth: {error}")))?;
+    let one_thread = probe.gb_per_s(&one, BANDWIDTH_REPETITIONS);
+    let all_threads =
+        if pool.threads() == 1 { one_thread } else { probe.gb_per_s(&pool, BANDWIDTH_REPETITIONS) };
     let outcomes = self_test(&pool).map_err(bitnet_inference::Error::from)?;
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),

@@ -13,6 +13,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+mod peak;
 pub mod reference;
 mod self_test;
 #[cfg(target_arch = "x86_64")]
@@ -21,6 +22,7 @@ mod x86_64;
 use std::ops::Range;
 
 use bitnet_core::{DisjointSlice, Isa, ThreadPool};
+pub use peak::int8_peak_gmac_s;
 pub use self_test::{SelfTest, self_test};
 
 use crate::ternary::CODES_PER_BYTE;

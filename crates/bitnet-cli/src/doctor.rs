@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::args::DoctorArgs;
 use crate::failure::Failure;
-use crate::interrupt;
 use crate::output::{self, grouped};
+use crate::{cpu, interrupt};
 
 /// Bytes summed to measure the bandwidth: several times any last-level cache of a desktop.
 const BANDWIDTH_BYTES: usize = 256 << 20;
@@ -76,7 +76,7 @@ fn examine(threads: Option<usize>) -> Result<Report, Failure> {
         version: env!("CARGO_PKG_VERSION"),
         os: std::env::consts::OS,
         arch: std::env::consts::ARCH,
-        cpu: cpu_name(),
+        cpu: cpu::name(),
         physical_cores: num_cpus::get_physical(),
         logical_cores: num_cpus::get(),
         threads: pool.threads(),
@@ -95,13 +95,6 @@ fn examine(threads: Option<usize>) -> Result<Report, Failure> {
 fn metal_devices() -> Vec<String> {
     // That there is none is an answer, not a failure.
     bitnet_metal::devices().unwrap_or_default().into_iter().map(|device| device.name).collect()
-}
-
-/// As Linux names it; other systems do not say in a file.
-fn cpu_name() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let (_, name) = text.lines().find(|line| line.starts_with("model name"))?.split_once(':')?;
-    Some(name.trim().to_owned())
 }
 
 fn rows(report: &Report) -> Vec<(&'static str, String)> {

@@ -1,5 +1,16 @@
-//! What the benches run on.
+//! What `bitnet bench` and the criterion benches run: synthetic models, tests, and the peaks to compare with.
 
 mod cases;
+pub mod peak_memory;
+mod peaks;
+mod row;
+mod subject;
+pub mod synthetic;
+mod test;
 
 pub use cases::{Case, SHAPES, Shape};
+pub use peaks::Peaks;
+pub use row::{Row, Spread};
+pub use subject::Subject;
+pub use synthetic::Synthetic;
+pub use test::{DECODE_PROMPT, Measurement, Test};

@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bitnet_benchmarks::Synthetic;
 use bitnet_core::Device;
+use bitnet_inference::backend::KvType;
+use bitnet_inference::backend::cpu::CpuOptions;
 use bitnet_inference::{Engine, EngineOptions, GenerateOptions, SamplingOptions};
-use clap::builder::NonEmptyStringValueParser;
+use bitnet_quant::Packing;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::failure::Failure;
@@ -25,6 +29,7 @@ Examples:
   bitnet run microsoft/bitnet-b1.58-2B-4T -p \"Once upon a time\" -n 200 --temperature 0.8
   bitnet inspect ./model
   bitnet eval ./model --text wiki.txt
+  bitnet bench ./model
   bitnet doctor";
 
 #[derive(Debug, Subcommand)]
@@ -38,6 +43,9 @@ pub(crate) enum Command {
     /// Measure the perplexity of a model on a text
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
+    /// Measure the speed of a model beside what this machine can read and multiply
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
     /// Look at this machine: instruction sets, read bandwidth, a self-test of every kernel
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -61,6 +69,17 @@ Examples:
   bitnet eval --text wiki.txt
   bitnet eval ./model --text wiki.txt --window 1024 --max-windows 20 --json";
 
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  bitnet bench                                          the embedded model: pp512 and tg128
+  bitnet bench ./model -p 128,512 -n 0 -t 1,2           prompts of two lengths, on one thread and on two
+  bitnet bench --synthetic 2b-4t --json                 random weights in the shape of bitnet-b1.58-2B-4T
+  bitnet bench --synthetic 2b-4t --save ./2b-4t         the same weights as a folder, for other programs
+
+pp<N> reads a prompt of N random tokens; tg<N> decodes N tokens one by one behind a prompt of 4. The decode score is
+the median tokens/s divided by the read bandwidth in GB/s, the prefill share the part of the int8 peak that the ternary
+products make use of; bandwidth and peak are measured in the same run, on the same threads.";
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   bitnet doctor
@@ -78,13 +97,32 @@ pub(crate) struct ModelArgs {
     /// Where to run: auto or cpu
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Device,
+    #[command(flatten)]
+    cpu: CpuArgs,
+}
+
+/// How a model runs on the CPU.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub(crate) struct CpuArgs {
+    /// How keys and values are stored: f32 loses nothing, f16 and int8 take less memory
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    kv_cache: KvType,
+    /// How ternary weights are packed: bits2 or base3 [default: the faster one, measured]
+    #[arg(long, value_name = "PACKING")]
+    packing: Option<Packing>,
+}
+
+impl CpuArgs {
+    pub(crate) fn options(self) -> CpuOptions {
+        CpuOptions { isa: None, packing: self.packing, kv_cache: self.kv_cache }
+    }
 }
 
 impl ModelArgs {
     /// Loads the model, unless Ctrl-C comes first.
     pub(crate) fn load(self) -> Result<Arc<Engine>, Failure> {
         let options =
-            EngineOptions { device: self.device, threads: self.threads, ..EngineOptions::default() };
+            EngineOptions { device: self.device, threads: self.threads, cpu: self.cpu.options() };
         interrupt::or_done(move || Ok(Engine::load(self.model.as_deref(), &options)?))
     }
 }
@@ -183,6 +221,55 @@ pub(crate) struct EvalArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct BenchArgs {
+    /// A folder, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
+    #[arg(value_parser = NonEmptyStringValueParser::new(), conflicts_with = "synthetic")]
+    pub(crate) model: Option<String>,
+    /// A model of this shape with random weights, made in memory
+    #[arg(long, value_name = "SHAPE", value_parser = synthetic())]
+    pub(crate) synthetic: Option<Synthetic>,
+    /// Tokens of the prompts to read, separated by commas; 0 reads none
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "N",
+        default_value = "512",
+        value_parser = length,
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub(crate) n_prompt: Vec<usize>,
+    /// Tokens to decode, separated by commas; 0 decodes none
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value = "128",
+        value_parser = length,
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub(crate) n_gen: Vec<usize>,
+    /// Numbers of threads, separated by commas [default: the physical cores this process may use]
+    #[arg(short, long, value_name = "N", value_parser = count, value_delimiter = ',', allow_negative_numbers = true)]
+    pub(crate) threads: Vec<usize>,
+    /// Times each test is run, after one run to warm up
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = count, allow_negative_numbers = true)]
+    pub(crate) repetitions: usize,
+    #[command(flatten)]
+    pub(crate) cpu: CpuArgs,
+    /// Memory to read while the bandwidth is measured: several times the last-level cache
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = count, allow_negative_numbers = true)]
+    pub(crate) bandwidth_mib: usize,
+    /// Write the synthetic model to this folder, which must be new or empty, instead of measuring
+    #[arg(long, value_name = "DIR", requires = "synthetic")]
+    pub(crate) save: Option<PathBuf>,
+    /// Print one JSON list, an object for each test
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct DoctorArgs {
     /// Number of threads [default: the physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
@@ -190,6 +277,17 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// The name of a synthetic model.
+fn synthetic() -> impl TypedValueParser<Value = Synthetic> {
+    PossibleValuesParser::new(Synthetic::ALL.map(|synthetic| synthetic.name))
+        .try_map(|name| Synthetic::parse(&name).ok_or("there is no such shape"))
+}
+
+/// A number of tokens, perhaps none.
+fn length(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "a whole number is needed".to_owned())
 }
 
 /// A number of things, at least one.

@@ -1,13 +1,14 @@
 //! `bitnet doctor`.
 
-use bitnet_core::{Isa, ThreadPool, bandwidth};
+use bitnet_core::bandwidth::ReadProbe;
+use bitnet_core::{Isa, ThreadPool};
 use bitnet_quant::kernel::{SelfTest, self_test};
 use serde::Serialize;
 
 use crate::args::DoctorArgs;
 use crate::failure::Failure;
-use crate::interrupt;
 use crate::output::{self, grouped};
+use crate::{cpu, interrupt};
 
 /// Bytes summed to measure the bandwidth: several times any last-level cache of a desktop.
 const BANDWIDTH_BYTES: usize = 256 << 20;
@@ -65,15 +66,16 @@ fn examine(threads: Option<usize>) -> Result<Report, Failure> {
     let isa = Isa::selected()?;
     let pool = ThreadPool::new(threads.unwrap_or_else(ThreadPool::default_threads))?;
     let one = ThreadPool::new(1)?;
-    let measure = |pool: &ThreadPool| bandwidth::read_gb_per_s(pool, BANDWIDTH_BYTES, BANDWIDTH_REPETITIONS);
-    let one_thread = measure(&one);
-    let all_threads = if pool.threads() == 1 { one_thread } else { measure(&pool) };
+    let probe = ReadProbe::new(&pool, BANDWIDTH_BYTES)?;
+    let one_thread = probe.gb_per_s(&one, BANDWIDTH_REPETITIONS);
+    let all_threads =
+        if pool.threads() == 1 { one_thread } else { probe.gb_per_s(&pool, BANDWIDTH_REPETITIONS) };
     let outcomes = self_test(&pool).map_err(bitnet_inference::Error::from)?;
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         os: std::env::consts::OS,
         arch: std::env::consts::ARCH,
-        cpu: cpu_name(),
+        cpu: cpu::name(),
         physical_cores: num_cpus::get_physical(),
         logical_cores: num_cpus::get(),
         threads: pool.threads(),
@@ -92,13 +94,6 @@ fn examine(threads: Option<usize>) -> Result<Report, Failure> {
 fn metal_devices() -> Vec<String> {
     // That there is none is an answer, not a failure.
     bitnet_metal::devices().unwrap_or_default().into_iter().map(|device| device.name).collect()
-}
-
-/// As Linux names it; other systems do not say in a file.
-fn cpu_name() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let (_, name) = text.lines().find(|line| line.starts_with("model name"))?.split_once(':')?;
-    Some(name.trim().to_owned())
 }
 
 fn rows(report: &Report) -> Vec<(&'static str, String)> {

@@ -11,6 +11,8 @@ use bitnet_inference::Error;
 pub(crate) enum Failure {
     /// The engine's error.
     Engine(Error),
+    /// A use that cannot be, in one line.
+    Usage(String),
     /// Something else, in one line.
     Other(String),
     /// Standard output did not take what was written.
@@ -28,7 +30,8 @@ impl Failure {
         match self {
             Self::Engine(
                 Error::InvalidOption { .. } | Error::EmptyPrompt | Error::Core(CoreError::ThreadCount { .. }),
-            ) => Self::USAGE,
+            )
+            | Self::Usage(_) => Self::USAGE,
             Self::Output(_) if self.is_closed_pipe() => 0,
             Self::Engine(_) | Self::Other(_) | Self::Output(_) => 1,
             // 128 and the number of the signal, as a shell has it.
@@ -58,7 +61,7 @@ impl fmt::Display for Failure {
                 error @ (CoreError::UnknownIsa { .. } | CoreError::IsaUnavailable { .. }),
             )) => write!(f, "BITNET_ISA: {error}"),
             Self::Engine(error) => error.fmt(f),
-            Self::Other(text) => f.write_str(text),
+            Self::Usage(text) | Self::Other(text) => f.write_str(text),
             Self::Output(error) => write!(f, "standard output: {error}"),
             Self::Interrupted => f.write_str("interrupted"),
         }

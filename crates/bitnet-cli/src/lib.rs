@@ -1,6 +1,8 @@
 //! The `bitnet` command as a library, so that the Python package runs the same one: parsing and printing, no maths.
 
 mod args;
+mod bench;
+mod cpu;
 mod doctor;
 mod eval;
 mod failure;
@@ -34,6 +36,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Run(args) => run::run(args),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Eval(args) => eval::eval(args),
+        Command::Bench(args) => bench::bench(args),
         Command::Doctor(args) => doctor::doctor(&args),
     };
     let Err(failure) = done else { return 0 };

@@ -10,10 +10,16 @@ impl Engine {
     ///
     /// Errors: [`Error::ModelNotFound`] for a path that is not there; those of [`Self::open`]; [`Error::Hub`].
     pub fn load(model: Option<&str>, options: &EngineOptions) -> Result<Arc<Self>> {
-        match model {
-            None => Self::embedded(options),
-            Some(model) => Self::from_checkpoint(&Checkpoint::open(&locate(model)?)?, options),
-        }
+        Self::from_checkpoint(&Checkpoint::find(model)?, options)
+    }
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint a user names: the embedded one for `None`, a folder where there is one, else a hub id.
+    ///
+    /// Errors: [`Error::ModelNotFound`] for a path that is not there; those of [`Self::open`]; [`Error::Hub`].
+    pub fn find(model: Option<&str>) -> Result<Self> {
+        model.map_or_else(Self::embedded, |model| Self::open(&locate(model)?))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a sequence reads from memory, counted as it runs.
 
-/// Counters of a sequence, from its start. The difference of two is the cost of what lies between.
+/// Counters of a sequence, from its start. The difference of two is the cost of what lies between;
+/// the sum is that of two sequences.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes of weights: blocks, head, rows of the embedding. Each weight counts once per call that reads it.
@@ -31,6 +32,22 @@ impl std::ops::Sub for Traffic {
             down_columns: self.down_columns - earlier.down_columns,
             scored_rows: self.scored_rows - earlier.scored_rows,
             rescored_rows: self.rescored_rows - earlier.rescored_rows,
+        }
+    }
+}
+
+impl std::ops::Add for Traffic {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            weight_bytes: self.weight_bytes + other.weight_bytes,
+            kv_bytes: self.kv_bytes + other.kv_bytes,
+            neurons: self.neurons + other.neurons,
+            active_neurons: self.active_neurons + other.active_neurons,
+            down_columns: self.down_columns + other.down_columns,
+            scored_rows: self.scored_rows + other.scored_rows,
+            rescored_rows: self.rescored_rows + other.rescored_rows,
         }
     }
 }

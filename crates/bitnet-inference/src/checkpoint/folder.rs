@@ -1,5 +1,6 @@
-//! The files of a checkpoint: on disk, or compiled into the library.
+//! The files of a checkpoint: on disk, or in memory.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -28,21 +29,23 @@ const EMBEDDED: &[(&str, &[u8])] = embedded_files![
 pub(super) enum Folder {
     /// A folder of the file system; files are memory-mapped.
     Disk(PathBuf),
-    /// Files that are part of the program.
-    Embedded(&'static [(&'static str, &'static [u8])]),
+    /// Files in memory, under a name for messages.
+    Memory { name: PathBuf, files: BTreeMap<String, Buffer> },
 }
 
 impl Folder {
     /// The embedded model.
     pub(super) fn embedded() -> Self {
-        Self::Embedded(EMBEDDED)
+        let file = |(name, bytes): &(&str, &'static [u8])| ((*name).to_owned(), Buffer::from_owner(*bytes));
+        let files = EMBEDDED.iter().map(file).collect();
+        Self::Memory { name: "bitnet-tiny (embedded)".into(), files }
     }
 
     /// Name of the folder, for messages.
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Disk(path) => path,
-            Self::Embedded(_) => Path::new("bitnet-tiny (embedded)"),
+            Self::Memory { name, .. } => name,
         }
     }
 
@@ -54,7 +57,7 @@ impl Folder {
     /// Names of all files, sorted.
     pub(super) fn names(&self) -> Result<Vec<String>> {
         let mut names: Vec<String> = match self {
-            Self::Embedded(files) => files.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            Self::Memory { files, .. } => files.keys().cloned().collect(),
             Self::Disk(path) => std::fs::read_dir(path)
                 .and_then(|entries| {
                     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
@@ -68,10 +71,7 @@ impl Folder {
     /// The bytes of a file, or `None` when there is no such file.
     pub(super) fn read(&self, name: &str) -> Result<Option<Buffer>> {
         match self {
-            Self::Embedded(files) => {
-                let file = files.iter().find(|(file, _)| *file == name);
-                Ok(file.map(|(_, bytes)| Buffer::from_owner(*bytes)))
-            }
+            Self::Memory { files, .. } => Ok(files.get(name).cloned()),
             Self::Disk(path) => map(&path.join(name)),
         }
     }

@@ -6,6 +6,7 @@ mod folder;
 mod safetensors;
 mod shards;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bitnet_core::{Buffer, Tensor};
@@ -47,6 +48,15 @@ impl Checkpoint {
     /// The small trained model that is part of this library: bitnet-tiny, 3.7 million parameters.
     pub fn embedded() -> Result<Self> {
         Self::read(Folder::embedded())
+    }
+
+    /// A checkpoint made in memory: its JSON files and its tensors, by their names. `name` is its path in messages.
+    pub fn from_memory(
+        name: impl Into<PathBuf>,
+        files: BTreeMap<String, Buffer>,
+        tensors: BTreeMap<String, Tensor>,
+    ) -> Self {
+        Self { folder: Folder::Memory { name: name.into(), files }, weights: shards::from_memory(tensors) }
     }
 
     fn read(folder: Folder) -> Result<Self> {

@@ -36,8 +36,7 @@ struct Index {
 /// All tensors of the checkpoint.
 pub(super) fn read(folder: &Folder) -> Result<Weights> {
     if let Some(bytes) = folder.read(SINGLE)? {
-        let tensors = safetensors::read(&folder.file_path(SINGLE), &bytes)?;
-        return Ok(Weights { tensors: stored(tensors, SINGLE).collect(), entry: SINGLE });
+        return Ok(from_memory(safetensors::read(&folder.file_path(SINGLE), &bytes)?));
     }
     let Some(index) = folder.read(INDEX)? else {
         return Err(Error::checkpoint(folder.path(), format!("has neither {SINGLE} nor {INDEX}")));
@@ -45,6 +44,11 @@ pub(super) fn read(folder: &Folder) -> Result<Weights> {
     let index: Index = serde_json::from_slice(&index)
         .map_err(|error| Error::checkpoint(folder.file_path(INDEX), error.to_string()))?;
     Ok(Weights { tensors: read_indexed(folder, &index)?, entry: INDEX })
+}
+
+/// Tensors as if they were those of a single file.
+pub(super) fn from_memory(tensors: BTreeMap<String, Tensor>) -> Weights {
+    Weights { tensors: stored(tensors, SINGLE).collect(), entry: SINGLE }
 }
 
 fn stored(tensors: BTreeMap<String, Tensor>, file: &str) -> impl Iterator<Item = (String, StoredTensor)> {

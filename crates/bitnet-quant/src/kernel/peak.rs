@@ -29,7 +29,11 @@ pub(super) unsafe fn steps<V: Vector>(steps: usize) -> i32 {
                 *sum = V::dot(*sum, codes, x);
             }
         }
-        sums.into_iter().map(|sum| V::total(sum)).fold(0, i32::wrapping_add)
+        let mut total = 0_i32;
+        for sum in sums {
+            total = total.wrapping_add(V::total(sum));
+        }
+        total
     }
 }
 

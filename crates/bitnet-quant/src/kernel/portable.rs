@@ -18,7 +18,6 @@ impl Portable {
 
 impl Vector for Portable {
     const BYTES: usize = 16;
-    const HAS_32_REGISTERS: bool = false;
     const HAS_WIDE_DOT: bool = true;
     const MAX_STEPS: usize = 1 << 12;
     const MAX_NIBBLE_STEPS: usize = 1 << 12;

@@ -16,6 +16,70 @@ use crate::packing::{LINE, Packing};
 /// Columns of one visit of the sums, for the widest kernels.
 const MAX_COLUMNS: usize = 16;
 
+/// Products of interleaved bytes. A type rather than a closure: a closure may be compiled apart from the function that
+/// carries the instruction set.
+trait ColumnSums<V: Vector> {
+    /// Sums for every 16 rows of a digit.
+    const SUMS: usize;
+    const PACKING: Packing;
+
+    /// Adds the products of one vector of four columns; the first `SUMS` sums are used.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    unsafe fn add(sums: &mut [V::Sum; 6], bytes: V, x4: V);
+
+    /// `t . x` of a digit and a lane.
+    fn value(sums: &[i32], digit: usize, lane: usize) -> i32;
+}
+
+/// Two bits a code.
+struct Bits2;
+
+/// Base 3.
+struct Base3;
+
+impl<V: Vector> ColumnSums<V> for Bits2 {
+    const SUMS: usize = 4;
+    const PACKING: Packing = Packing::Bits2;
+
+    #[inline(always)]
+    unsafe fn add(sums: &mut [V::Sum; 6], bytes: V, x4: V) {
+        for digit in 0..4 {
+            // SAFETY: by the contract.
+            sums[digit] = unsafe { V::dot(sums[digit], bytes.pair(digit), x4) };
+        }
+    }
+
+    #[inline(always)]
+    fn value(sums: &[i32], digit: usize, lane: usize) -> i32 {
+        sums[digit * LANES + lane] >> (V::PAIR_SHIFT * digit)
+    }
+}
+
+impl<V: Vector> ColumnSums<V> for Base3 {
+    const SUMS: usize = 6;
+    const PACKING: Packing = Packing::Base3;
+
+    #[inline(always)]
+    unsafe fn add(sums: &mut [V::Sum; 6], bytes: V, x4: V) {
+        // SAFETY: by the contract.
+        unsafe {
+            let mut v = bytes.trits();
+            for k in 0..5 {
+                sums[k] = V::dot(sums[k], v, x4);
+                v = v.triple();
+            }
+            sums[5] = V::dot(sums[5], v, x4);
+        }
+    }
+
+    #[inline(always)]
+    fn value(sums: &[i32], digit: usize, lane: usize) -> i32 {
+        super::digit_sum(sums[digit * LANES + lane], sums[(digit + 1) * LANES + lane])
+    }
+}
+
 /// `out[row] += t[row, columns] . x[columns]`, two bits a code.
 ///
 /// # Safety
@@ -29,27 +93,8 @@ pub(super) unsafe fn bits2<V: Vector, const GROUPS: usize>(
     scratch: &mut [i32],
     out: &mut [i32],
 ) {
-    for columns in columns.chunks(BASE3_STEPS * 4) {
-        scratch.fill(0);
-        let visit = |columns: &[u32], next: &[u32], scratch: &mut [i32]| {
-            // SAFETY: as the caller's.
-            unsafe {
-                add_columns::<V, GROUPS, 4>(data, column_bytes, columns, next, x, scratch, |bytes, x4| {
-                    let mut sums = [V::zero(); 4];
-                    for (bytes, x4) in bytes.into_iter().zip(x4) {
-                        for digit in 0..4 {
-                            sums[digit] = V::dot(sums[digit], bytes.pair(digit), x4);
-                        }
-                    }
-                    sums
-                });
-            }
-        };
-        for_each_visit::<GROUPS>(columns, scratch, visit);
-        finish(Packing::Bits2, scratch, 4, out, |sums, digit, lane| {
-            sums[digit * LANES + lane] >> (V::PAIR_SHIFT * digit)
-        });
-    }
+    // SAFETY: by the contract.
+    unsafe { all::<V, Bits2, GROUPS>(data, column_bytes, columns, x, scratch, out) }
 }
 
 /// [`bits2`] in base 3; `t . x`, or `(t - 1) . x` where [`Vector::CENTRES_TRITS`].
@@ -65,65 +110,52 @@ pub(super) unsafe fn base3<V: Vector, const GROUPS: usize>(
     scratch: &mut [i32],
     out: &mut [i32],
 ) {
-    for columns in columns.chunks(BASE3_STEPS * 4) {
-        scratch.fill(0);
-        let visit = |columns: &[u32], next: &[u32], scratch: &mut [i32]| {
-            // SAFETY: as the caller's.
-            unsafe {
-                add_columns::<V, GROUPS, 6>(data, column_bytes, columns, next, x, scratch, |bytes, x4| {
-                    let mut sums = [V::zero(); 6];
-                    for (bytes, x4) in bytes.into_iter().zip(x4) {
-                        let mut v = bytes.trits();
-                        for k in 0..5 {
-                            sums[k] = V::dot(sums[k], v, x4);
-                            v = v.triple();
-                        }
-                        sums[5] = V::dot(sums[5], v, x4);
-                    }
-                    sums
-                });
-            }
-        };
-        for_each_visit::<GROUPS>(columns, scratch, visit);
-        finish(Packing::Base3, scratch, 6, out, |sums, digit, lane| {
-            super::digit_sum(sums[digit * LANES + lane], sums[(digit + 1) * LANES + lane])
-        });
-    }
+    // SAFETY: by the contract.
+    unsafe { all::<V, Base3, GROUPS>(data, column_bytes, columns, x, scratch, out) }
 }
 
-/// Calls `visit(columns, the next ones, scratch)` for every `4 GROUPS` columns.
+/// # Safety
+/// The CPU has the instruction set of `V`.
 #[inline(always)]
-fn for_each_visit<const GROUPS: usize>(
+unsafe fn all<V: Vector, K: ColumnSums<V>, const GROUPS: usize>(
+    data: &[u8],
+    column_bytes: usize,
     columns: &[u32],
+    x: &[i8],
     scratch: &mut [i32],
-    visit: impl Fn(&[u32], &[u32], &mut [i32]),
+    out: &mut [i32],
 ) {
     let count = 4 * GROUPS;
-    for (index, now) in columns.chunks(count).enumerate() {
-        let rest = &columns[(index * count + now.len()).min(columns.len())..];
-        visit(now, &rest[..rest.len().min(count)], scratch);
+    for columns in columns.chunks(BASE3_STEPS * 4) {
+        scratch.fill(0);
+        for start in (0..columns.len()).step_by(count) {
+            let (now, rest) = columns[start..].split_at(count.min(columns.len() - start));
+            let next = &rest[..rest.len().min(count)];
+            // SAFETY: by the contract.
+            unsafe { add_columns::<V, K, GROUPS>(data, column_bytes, now, next, x, scratch) };
+        }
+        finish::<V, K>(scratch, out);
     }
 }
 
-/// Adds up to `4 GROUPS` columns to the sums, `SUMS` of them for every 16 rows of a digit.
+/// Adds up to `4 GROUPS` columns to the sums, and asks for the next ones meanwhile.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-unsafe fn add_columns<V: Vector, const GROUPS: usize, const SUMS: usize>(
+unsafe fn add_columns<V: Vector, K: ColumnSums<V>, const GROUPS: usize>(
     data: &[u8],
     column_bytes: usize,
     columns: &[u32],
     next: &[u32],
     x: &[i8],
     scratch: &mut [i32],
-    products: impl Fn([V; GROUPS], [V; GROUPS]) -> [V::Sum; SUMS],
 ) {
     let lines = column_bytes / LINE;
     assert!(!columns.is_empty() && columns.len() <= 4 * GROUPS && 4 * GROUPS <= MAX_COLUMNS);
-    assert!(scratch.len() >= lines * 4 * SUMS * LANES);
+    assert!(scratch.len() >= lines * 4 * K::SUMS * LANES);
     // Missing columns are any column, times 0.
-    let mut starts = [data.as_ptr(); MAX_COLUMNS];
+    let mut starts = [data[columns[0] as usize * column_bytes..][..column_bytes].as_ptr(); MAX_COLUMNS];
     let mut x_of = [0_i8; MAX_COLUMNS];
     for (i, &column) in columns.iter().enumerate() {
         starts[i] = data[column as usize * column_bytes..][..column_bytes].as_ptr();
@@ -131,21 +163,34 @@ unsafe fn add_columns<V: Vector, const GROUPS: usize, const SUMS: usize>(
     }
     // SAFETY: every column has `lines` lines, the scratch as many sums; a prefetch of any address is harmless.
     unsafe {
-        let x4: [V; GROUPS] = std::array::from_fn(|group| V::repeat(x_of.as_ptr().add(4 * group)));
+        let mut x4 = [V::repeat(x_of.as_ptr()); GROUPS];
+        for group in 1..GROUPS {
+            x4[group] = V::repeat(x_of.as_ptr().add(4 * group));
+        }
         for line in 0..lines {
             for &column in next {
                 V::prefetch(data.as_ptr().wrapping_add(column as usize * column_bytes + line * LINE));
             }
             for part in 0..V::PARTS {
                 let at = line * LINE + part * V::BYTES;
-                let bytes: [[V; 4]; GROUPS] = std::array::from_fn(|group| {
-                    V::interleave(std::array::from_fn(|i| V::load(starts[4 * group + i].add(at))))
-                });
+                let mut bytes = [[x4[0]; 4]; GROUPS];
+                for group in 0..GROUPS {
+                    let [a, b, c, d] = *starts[4 * group..].first_chunk().expect("a group is four columns");
+                    bytes[group] = V::interleave([
+                        V::load(a.add(at)),
+                        V::load(b.add(at)),
+                        V::load(c.add(at)),
+                        V::load(d.add(at)),
+                    ]);
+                }
                 for q in 0..4 {
-                    let sums = products(std::array::from_fn(|group| bytes[group][q]), x4);
-                    for (index, sum) in sums.into_iter().enumerate() {
-                        let lanes = ((line * 4 + q) * SUMS + index) * LANES + part * V::BYTES / 4;
-                        V::add_to(sum, 0, scratch.as_mut_ptr().add(lanes));
+                    let mut sums = [V::zero(); 6];
+                    for group in 0..GROUPS {
+                        K::add(&mut sums, bytes[group][q], x4[group]);
+                    }
+                    for index in 0..K::SUMS {
+                        let lanes = ((line * 4 + q) * K::SUMS + index) * LANES + part * V::BYTES / 4;
+                        V::add_to(sums[index], 0, scratch.as_mut_ptr().add(lanes));
                     }
                 }
             }
@@ -155,20 +200,14 @@ unsafe fn add_columns<V: Vector, const GROUPS: usize, const SUMS: usize>(
 
 /// Adds the sums of every row to `out`.
 #[inline(always)]
-fn finish(
-    packing: Packing,
-    scratch: &[i32],
-    sums: usize,
-    out: &mut [i32],
-    value: impl Fn(&[i32], usize, usize) -> i32,
-) {
-    let rows_of_line = LINE * packing.digits();
-    for (index, out) in out.chunks_mut(rows_of_line).enumerate() {
-        for (q, sums) in scratch[index * 4 * sums * LANES..].chunks_exact(sums * LANES).take(4).enumerate() {
-            for digit in 0..packing.digits() {
+fn finish<V: Vector, K: ColumnSums<V>>(scratch: &[i32], out: &mut [i32]) {
+    let digits = K::PACKING.digits();
+    for (index, out) in out.chunks_mut(LINE * digits).enumerate() {
+        for (q, sums) in scratch[index * 4 * K::SUMS * LANES..].chunks_exact(K::SUMS * LANES).take(4).enumerate() {
+            for digit in 0..digits {
                 let first = (digit * LINE + q * LANES).min(out.len());
                 for (lane, out) in out[first..].iter_mut().take(LANES).enumerate() {
-                    *out += value(sums, digit, lane);
+                    *out += K::value(sums, digit, lane);
                 }
             }
         }

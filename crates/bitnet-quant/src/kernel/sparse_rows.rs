@@ -10,43 +10,24 @@
 use super::vector::Vector;
 use crate::packing::LINE;
 
-/// How many rows ahead the first lines of a row are asked for, in groups.
+/// How many groups of rows ahead a row is asked for.
 const GROUPS_AHEAD: usize = 3;
 
-/// Calls `row_sums` on groups of rows, and asks for the rows of later groups meanwhile.
-#[inline(always)]
-unsafe fn for_each_group<V: Vector, const N: usize>(
-    data: &[u8],
-    row_bytes: usize,
-    rows: &[u32],
-    out: &mut [i32],
-    row_sums: impl Fn([*const u8; N]) -> [i32; N],
-) {
-    assert_eq!(rows.len(), out.len());
-    let start = |row: u32| data[row as usize * row_bytes..][..row_bytes].as_ptr();
-    let ask = |row: u32| {
-        let row = data.as_ptr().wrapping_add(row as usize * row_bytes);
-        for line in (0..row_bytes).step_by(LINE) {
-            // SAFETY: a prefetch of any address is harmless.
-            unsafe { V::prefetch(row.wrapping_add(line)) };
-        }
-    };
-    for &row in rows.iter().take(GROUPS_AHEAD * N) {
-        ask(row);
-    }
-    let (groups, rest) = rows.as_chunks::<N>();
-    for (index, group) in groups.iter().enumerate() {
-        for &row in rows.iter().skip((index + GROUPS_AHEAD) * N).take(N) {
-            ask(row);
-        }
-        out[index * N..][..N].copy_from_slice(&row_sums(group.map(start)));
-    }
-    if let Some(&last) = rest.last() {
-        let padded = std::array::from_fn(|i| rest.get(i).copied().unwrap_or(last));
-        let sums = row_sums(padded.map(start));
-        out[groups.len() * N..].copy_from_slice(&sums[..rest.len()]);
-    }
+/// Products of `N` rows at once. A type rather than a closure: a closure may be compiled apart from the function that
+/// carries the instruction set.
+trait RowSums<V: Vector, const N: usize> {
+    /// `t . x` of the rows that begin at `rows`, `lines` lines each.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`; every row has the lines, `x` their columns.
+    unsafe fn row_sums(rows: [*const u8; N], lines: usize, x: *const i8) -> [i32; N];
 }
+
+/// Two bits a code.
+struct Bits2;
+
+/// Base 3.
+struct Base3;
 
 /// `out[i] = t[rows[i]] . x`, two bits a code. `x` is padded with zeros to whole lines of columns.
 ///
@@ -61,18 +42,103 @@ pub(super) unsafe fn bits2<V: Vector, const N: usize>(
     out: &mut [i32],
 ) {
     assert!(row_bytes.is_multiple_of(LINE) && x.len() >= 4 * row_bytes);
-    let x = x.as_ptr();
-    let lines = row_bytes / LINE;
-    let segment = (V::MAX_STEPS / (4 * V::PARTS)).max(1);
-    let row_sums = |rows: [*const u8; N]| {
+    // SAFETY: `x` has the columns of a row.
+    unsafe { for_each_group::<V, N, Bits2>(data, row_bytes, rows, x, out) }
+}
+
+/// [`bits2`] in base 3; `t . x`, or `(t - 1) . x` where [`Vector::CENTRES_TRITS`].
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn base3<V: Vector, const N: usize>(
+    data: &[u8],
+    row_bytes: usize,
+    rows: &[u32],
+    x: &[i8],
+    out: &mut [i32],
+) {
+    assert!(row_bytes.is_multiple_of(LINE) && x.len() >= 5 * row_bytes);
+    // SAFETY: `x` has the columns of a row.
+    unsafe { for_each_group::<V, N, Base3>(data, row_bytes, rows, x, out) }
+}
+
+/// Multiplies groups of rows, and asks for the rows of later groups meanwhile.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; `x` has the columns of a row.
+#[inline(always)]
+unsafe fn for_each_group<V: Vector, const N: usize, K: RowSums<V, N>>(
+    data: &[u8],
+    row_bytes: usize,
+    rows: &[u32],
+    x: &[i8],
+    out: &mut [i32],
+) {
+    assert_eq!(rows.len(), out.len());
+    for &row in rows.iter().take(GROUPS_AHEAD * N) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { ask::<V>(data, row_bytes, row) };
+    }
+    for start in (0..rows.len()).step_by(N) {
+        for &row in rows.iter().skip(start + GROUPS_AHEAD * N).take(N) {
+            // SAFETY: as above.
+            unsafe { ask::<V>(data, row_bytes, row) };
+        }
+        let count = N.min(rows.len() - start);
+        let mut starts = [data.as_ptr(); N];
+        for i in 0..N {
+            // A last group that is not full takes its last row several times.
+            let row = rows[start + i.min(count - 1)] as usize;
+            starts[i] = data[row * row_bytes..][..row_bytes].as_ptr();
+        }
+        // SAFETY: every start has a row behind it.
+        let sums = unsafe { K::row_sums(starts, row_bytes / LINE, x.as_ptr()) };
+        out[start..start + count].copy_from_slice(&sums[..count]);
+    }
+}
+
+/// Starts reading a row.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn ask<V: Vector>(data: &[u8], row_bytes: usize, row: u32) {
+    let row = data.as_ptr().wrapping_add(row as usize * row_bytes);
+    for line in (0..row_bytes).step_by(LINE) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { V::prefetch(row.wrapping_add(line)) };
+    }
+}
+
+/// The same place of each row.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`, each row a vector at `at`.
+#[inline(always)]
+unsafe fn load_each<V: Vector, const N: usize>(rows: [*const u8; N], at: usize) -> [V; N] {
+    // SAFETY: by the contract.
+    unsafe {
+        let mut bytes = [V::load(rows[0].add(at)); N];
+        for i in 1..N {
+            bytes[i] = V::load(rows[i].add(at));
+        }
+        bytes
+    }
+}
+
+impl<V: Vector, const N: usize> RowSums<V, N> for Bits2 {
+    #[inline(always)]
+    unsafe fn row_sums(rows: [*const u8; N], lines: usize, x: *const i8) -> [i32; N] {
+        let segment = (V::MAX_STEPS / (4 * V::PARTS)).max(1);
         let mut dots = [0; N];
         for first in (0..lines).step_by(segment) {
-            // SAFETY: every row has `lines` lines, `x` their columns.
+            // SAFETY: by the contract.
             unsafe {
                 let mut sums = [[V::zero(); 4]; N];
                 for line in first..lines.min(first + segment) {
                     for part in 0..V::PARTS {
-                        let bytes = rows.map(|row| V::load(row.add(line * LINE + part * V::BYTES)));
+                        let bytes = load_each::<V, N>(rows, line * LINE + part * V::BYTES);
                         for digit in 0..4 {
                             let x = V::load(x.add((4 * line + digit) * LINE + part * V::BYTES).cast());
                             // Codes that are shifted down may share a sum.
@@ -91,37 +157,25 @@ pub(super) unsafe fn bits2<V: Vector, const N: usize>(
             }
         }
         dots
-    };
-    // SAFETY: as the caller's.
-    unsafe { for_each_group::<V, N>(data, row_bytes, rows, out, row_sums) }
+    }
 }
 
-/// [`bits2`] in base 3; `t . x`, or `(t - 1) . x` where [`Vector::CENTRES_TRITS`].
-///
-/// # Safety
-/// The CPU has the instruction set of `V`.
-#[inline(always)]
-pub(super) unsafe fn base3<V: Vector, const N: usize>(
-    data: &[u8],
-    row_bytes: usize,
-    rows: &[u32],
-    x: &[i8],
-    out: &mut [i32],
-) {
-    assert!(row_bytes.is_multiple_of(LINE) && x.len() >= 5 * row_bytes);
-    let x = x.as_ptr();
-    let lines = row_bytes / LINE;
-    // In steps of four columns, as `dense.rs` has them.
-    let segment = super::BASE3_STEPS * 4 / (5 * LINE);
-    let row_sums = |rows: [*const u8; N]| {
+impl<V: Vector, const N: usize> RowSums<V, N> for Base3 {
+    #[inline(always)]
+    unsafe fn row_sums(rows: [*const u8; N], lines: usize, x: *const i8) -> [i32; N] {
+        // In steps of four columns, as `dense.rs` has them.
+        let segment = super::BASE3_STEPS * 4 / (5 * LINE);
         let mut dots = [0; N];
         for first in (0..lines).step_by(segment) {
-            // SAFETY: every row has `lines` lines, `x` their columns.
+            // SAFETY: by the contract.
             unsafe {
                 let mut sums = [[V::zero(); 2]; N];
                 for line in first..lines.min(first + segment) {
                     for part in 0..V::PARTS {
-                        let mut v = rows.map(|row| V::load(row.add(line * LINE + part * V::BYTES)).trits());
+                        let mut v = load_each::<V, N>(rows, line * LINE + part * V::BYTES);
+                        for i in 0..N {
+                            v[i] = v[i].trits();
+                        }
                         for digit in 0..5 {
                             let x = V::load(x.add((5 * line + digit) * LINE + part * V::BYTES).cast());
                             for i in 0..N {
@@ -138,7 +192,5 @@ pub(super) unsafe fn base3<V: Vector, const N: usize>(
             }
         }
         dots
-    };
-    // SAFETY: as the caller's.
-    unsafe { for_each_group::<V, N>(data, row_bytes, rows, out, row_sums) }
+    }
 }

@@ -1,5 +1,4 @@
 //! The algorithms compiled for one instruction set: a table of functions.
-#![expect(unsafe_code, reason = "code compiled for an instruction set")]
 
 use crate::PackedMatrix;
 use crate::kernel::tile::TileProduct;

@@ -81,17 +81,21 @@ unsafe fn piece<V: Vector, const R: usize, const T: usize>(
     vector: usize,
     token: usize,
 ) {
-    let codes: [*const u8; R] = std::array::from_fn(|r| {
+    let mut starts = [p.tile.as_ptr(); R];
+    for r in 0..R {
         let (group, part) = ((vector + r) / V::PARTS, (vector + r) % V::PARTS);
-        p.tile.as_ptr().wrapping_add(group * p.blocks * LINE + part * V::BYTES)
-    });
+        starts[r] = p.tile.as_ptr().wrapping_add(group * p.blocks * LINE + part * V::BYTES);
+    }
     let x = p.x.as_ptr().wrapping_add(token * p.x_stride);
     for first in (0..p.blocks).step_by(V::MAX_STEPS) {
         // SAFETY: by the caller's contract all of this lies in the product.
         unsafe {
             let mut sums = [[V::zero(); T]; R];
             for block in first..p.blocks.min(first + V::MAX_STEPS) {
-                let codes = codes.map(|codes| V::load(codes.add(block * LINE)));
+                let mut codes = [V::load(starts[0].add(block * LINE)); R];
+                for r in 1..R {
+                    codes[r] = V::load(starts[r].add(block * LINE));
+                }
                 for t in 0..T {
                     let x4 = V::repeat(x.add(t * p.x_stride + 4 * block));
                     for r in 0..R {

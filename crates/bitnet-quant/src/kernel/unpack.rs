@@ -79,18 +79,26 @@ pub(super) unsafe fn unpack<V: Vector>(
         }
         Order::Columns => {
             let (line, digit) = (row / line_codes, row % line_codes / LINE);
-            unpack_columns(w, (line, digit), cols.start, blocks, |block, codes| {
+            for block in 0..blocks {
+                let [a, b, c, d] = unpack_columns(w, (line, digit), cols.start + 4 * block);
                 for part in 0..V::PARTS {
+                    let at = part * V::BYTES;
                     // SAFETY: every column has a line of codes, every group of the tile a line for the block.
                     unsafe {
-                        let load = |i: usize| V::load(codes[i].as_ptr().add(part * V::BYTES));
-                        for (q, four) in V::interleave(std::array::from_fn(load)).into_iter().enumerate() {
-                            let at = (q * blocks + block) * LINE + part * V::BYTES;
-                            four.store(tile[at..][..V::BYTES].as_mut_ptr());
+                        let load = [
+                            V::load(a.as_ptr().add(at)),
+                            V::load(b.as_ptr().add(at)),
+                            V::load(c.as_ptr().add(at)),
+                            V::load(d.as_ptr().add(at)),
+                        ];
+                        let four = V::interleave(load);
+                        for q in 0..4 {
+                            let to = (q * blocks + block) * LINE + at;
+                            four[q].store(tile[to..][..V::BYTES].as_mut_ptr());
                         }
                     }
                 }
-            });
+            }
         }
     }
 }

@@ -14,8 +14,6 @@ use crate::packing::LINE;
 pub(super) trait Vector: Copy {
     /// Bytes of a vector; divides a line.
     const BYTES: usize;
-    /// Whether there are 32 vector registers, rather than 16.
-    const HAS_32_REGISTERS: bool;
     /// Whether `dot` takes codes of 8 bits, which base 3 needs.
     const HAS_WIDE_DOT: bool;
     /// Calls of `dot` with codes up to 3 that a sum takes.

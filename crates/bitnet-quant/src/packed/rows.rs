@@ -37,10 +37,10 @@ pub(crate) fn unpack(
         let bytes = &matrix.data[row * row_bytes..][..row_bytes];
         for (index, line) in bytes.as_chunks::<LINE>().0[lines.clone()].iter().enumerate() {
             for digit in 0..packing.digits() {
-                let codes = match packing {
-                    Packing::Bits2 => line.map(|byte| Packing::Bits2.decode(byte, digit)),
-                    Packing::Base3 => line.map(|byte| Packing::Base3.decode(byte, digit)),
-                };
+                let mut codes = [0; LINE];
+                for at in 0..LINE {
+                    codes[at] = packing.decode(line[at], digit);
+                }
                 let block = (index * packing.digits() + digit) * LINE / 4;
                 if block < blocks {
                     spread(&codes[..4 * (blocks - block).min(LINE / 4)], row - first, block, blocks, tile);

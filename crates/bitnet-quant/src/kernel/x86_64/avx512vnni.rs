@@ -29,7 +29,6 @@ fn triple(v: __m512i) -> __m512i {
 // SAFETY throughout: the caller runs on a CPU with AVX-512 F, BW, VL and VNNI and has the memory that it points to.
 impl Vector for Avx512Vnni {
     const BYTES: usize = 64;
-    const HAS_32_REGISTERS: bool = true;
     const HAS_WIDE_DOT: bool = true;
     // 2 * 64 * 128 * 4 stays below 2^31 up to 32,767 steps.
     const MAX_STEPS: usize = 1 << 14;

@@ -28,7 +28,6 @@ fn triple(v: __m256i) -> __m256i {
 // SAFETY throughout: the caller runs on a CPU with the instruction set and has the memory that it points to.
 impl Vector for AvxVnni {
     const BYTES: usize = 32;
-    const HAS_32_REGISTERS: bool = false;
     const HAS_WIDE_DOT: bool = true;
     // 2 * 64 * 128 * 4 stays below 2^31 up to 32,767 steps.
     const MAX_STEPS: usize = 1 << 14;

@@ -21,7 +21,6 @@ fn widen(sum: __m128i) -> __m128i {
 // SAFETY throughout: the caller runs on a CPU with the instruction set and has the memory that it points to.
 impl Vector for Sse41 {
     const BYTES: usize = 16;
-    const HAS_32_REGISTERS: bool = false;
     const HAS_WIDE_DOT: bool = false;
     // Neighbours add up to 3 * 2 * 128 a step in 16 bits, or 15 * 2 * 128.
     const MAX_STEPS: usize = 32;

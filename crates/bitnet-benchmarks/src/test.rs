@@ -1,0 +1,192 @@
+//! What is measured: a prompt read, or a text decoded, token by token.
+
+use std::fmt;
+use std::time::Instant;
+
+use bitnet_inference::backend::{Candidate, Cut, Sequence, Traffic};
+use bitnet_inference::{Error, Result};
+
+use crate::subject::Subject;
+use crate::synthetic::random;
+
+/// Tokens in front of a decoded text.
+pub const DECODE_PROMPT: usize = 4;
+/// Tokens decoded before the clock runs.
+const DECODE_WARM_UP: usize = 8;
+
+/// A test, in the terms and by the names of llama-bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Test {
+    /// `pp<N>`: reads a prompt of `N` random tokens and finds the next one.
+    Prefill(usize),
+    /// `tg<N>`: decodes `N` tokens, greedily and one by one, behind a prompt of [`DECODE_PROMPT`].
+    Decode(usize),
+}
+
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prefill(tokens) => write!(f, "pp{tokens}"),
+            Self::Decode(tokens) => write!(f, "tg{tokens}"),
+        }
+    }
+}
+
+/// What a test took.
+#[derive(Debug, Clone)]
+pub struct Measurement {
+    /// The test.
+    pub test: Test,
+    /// Of each repetition, in ascending order.
+    pub tokens_per_s: Vec<f64>,
+    /// Tokens of all repetitions.
+    pub tokens: usize,
+    /// What all repetitions read.
+    pub traffic: Traffic,
+}
+
+impl Test {
+    /// Tokens whose time is taken.
+    pub fn tokens(self) -> usize {
+        match self {
+            Self::Prefill(tokens) | Self::Decode(tokens) => tokens,
+        }
+    }
+
+    /// Positions of the context it needs.
+    pub fn positions(self) -> usize {
+        match self {
+            Self::Prefill(tokens) => tokens,
+            Self::Decode(tokens) => tokens.saturating_add(DECODE_PROMPT),
+        }
+    }
+
+    /// Runs the test once to warm up (of a text, a few tokens) and then `repetitions` times. `check` is called between
+    /// the steps and may end it.
+    ///
+    /// Errors: [`Error::ContextLength`] when the test needs more positions than the model has, what `check` returns.
+    pub fn run<E: From<Error>>(
+        self,
+        subject: &Subject,
+        repetitions: usize,
+        mut check: impl FnMut() -> Result<(), E>,
+    ) -> Result<Measurement, E> {
+        let (prompt_tokens, context_length) = (self.positions(), subject.context_length);
+        if prompt_tokens > context_length {
+            return Err(Error::ContextLength { prompt_tokens, context_length }.into());
+        }
+        let warm_up = match self {
+            Self::Prefill(_) => self,
+            Self::Decode(tokens) => Self::Decode(tokens.min(DECODE_WARM_UP)),
+        };
+        warm_up.run_once(subject, 0, &mut check)?;
+        let mut measured =
+            Measurement { test: self, tokens_per_s: Vec::new(), tokens: 0, traffic: Traffic::default() };
+        for repetition in 0..repetitions {
+            let (seconds, traffic) = self.run_once(subject, repetition as u64, &mut check)?;
+            measured.tokens_per_s.push(self.tokens() as f64 / seconds);
+            measured.tokens += self.tokens();
+            measured.traffic = measured.traffic + traffic;
+        }
+        measured.tokens_per_s.sort_by(f64::total_cmp);
+        Ok(measured)
+    }
+
+    /// Seconds, and what was read.
+    fn run_once<E: From<Error>>(
+        self,
+        subject: &Subject,
+        seed: u64,
+        check: &mut impl FnMut() -> Result<(), E>,
+    ) -> Result<(f64, Traffic), E> {
+        let mut sequence = subject.start(self.positions())?;
+        let token = |at| (random::number(seed, at) % subject.vocab_size as u64) as u32;
+        match self {
+            Self::Prefill(tokens) => {
+                let ids: Vec<u32> = (0..tokens as u64).map(token).collect();
+                let start = Instant::now();
+                read(&mut *sequence, &ids, check)?;
+                Ok((start.elapsed().as_secs_f64(), sequence.traffic()))
+            }
+            Self::Decode(tokens) => {
+                let ids: Vec<u32> = (0..DECODE_PROMPT as u64).map(token).collect();
+                let mut id = read(&mut *sequence, &ids, check)?;
+                let before = sequence.traffic();
+                let start = Instant::now();
+                for _ in 0..tokens {
+                    id = read(&mut *sequence, &[id], check)?;
+                }
+                Ok((start.elapsed().as_secs_f64(), sequence.traffic() - before))
+            }
+        }
+    }
+}
+
+/// Feeds `ids` and gives the most probable next token.
+fn read<E: From<Error>>(
+    sequence: &mut dyn Sequence,
+    ids: &[u32],
+    check: &mut impl FnMut() -> Result<(), E>,
+) -> Result<u32, E> {
+    for ids in ids.chunks(sequence.chunk()) {
+        check()?;
+        sequence.feed(ids)?;
+    }
+    let best = |best: Candidate, next: &Candidate| if next.logit > best.logit { *next } else { best };
+    let first = Candidate { id: 0, logit: f32::NEG_INFINITY };
+    Ok(sequence.candidates(&Cut::GREEDY)?.iter().fold(first, best).id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bitnet_core::ThreadPool;
+    use bitnet_inference::backend::cpu::CpuOptions;
+
+    use super::*;
+    use crate::Synthetic;
+
+    fn subject() -> Subject {
+        let pool = Arc::new(ThreadPool::new(2).unwrap());
+        let checkpoint = Synthetic::TINY.checkpoint(&pool).unwrap();
+        Subject::new(checkpoint, pool, &CpuOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn names_are_those_of_llama_bench() {
+        assert_eq!(Test::Prefill(512).to_string(), "pp512");
+        assert_eq!(Test::Decode(128).to_string(), "tg128");
+    }
+
+    #[test]
+    fn every_repetition_counts_and_the_warm_up_does_not() {
+        let subject = subject();
+        let ok = || Ok::<(), Error>(());
+        for test in [Test::Prefill(200), Test::Decode(12)] {
+            let one = test.run(&subject, 1, ok).unwrap();
+            let three = test.run(&subject, 3, ok).unwrap();
+            assert_eq!((one.tokens_per_s.len(), one.tokens), (1, test.tokens()));
+            assert_eq!((three.tokens_per_s.len(), three.tokens), (3, 3 * test.tokens()));
+            assert!(three.tokens_per_s.is_sorted() && three.tokens_per_s[0] > 0.0);
+            assert!(three.traffic.weight_bytes > one.traffic.weight_bytes);
+        }
+    }
+
+    #[test]
+    fn a_check_that_fails_ends_the_test() {
+        let mut left = 3;
+        let stopped = Test::Decode(12).run(&subject(), 1, || {
+            left -= 1;
+            if left == 0 { Err(Error::EmptyPrompt) } else { Ok(()) }
+        });
+        assert!(matches!(stopped, Err(Error::EmptyPrompt)));
+    }
+
+    #[test]
+    fn more_positions_than_the_context_are_refused() {
+        let run = |test: Test| test.run(&subject(), 1, || Ok::<(), Error>(()));
+        assert!(matches!(run(Test::Prefill(4097)), Err(Error::ContextLength { .. })));
+        assert!(matches!(run(Test::Decode(4093)), Err(Error::ContextLength { .. })));
+    }
+}

@@ -1,0 +1,96 @@
+//! `bitnet bench`.
+
+mod table;
+
+use std::sync::Arc;
+
+use bitnet_benchmarks::{DECODE_PROMPT, Peaks, Row, Subject, Synthetic, Test, peak_memory};
+use bitnet_core::{Isa, ThreadPool};
+use bitnet_inference::Checkpoint;
+
+use crate::args::BenchArgs;
+use crate::failure::Failure;
+use crate::{interrupt, output};
+
+/// Prints the speed of a model beside the peaks of this machine, a line per test as it is done or one JSON list; or
+/// writes a synthetic model.
+pub(crate) fn bench(mut args: BenchArgs) -> Result<(), Failure> {
+    if let (Some(synthetic), Some(folder)) = (args.synthetic, args.save.take()) {
+        return interrupt::or_done(move || Ok(synthetic.save(&folder, ThreadPool::default_threads())?));
+    }
+    let tests = tests(&args)?;
+    if let Some(synthetic) = args.synthetic {
+        check_context(&tests, synthetic.context_length)?;
+    }
+    if args.threads.is_empty() {
+        args.threads.push(ThreadPool::default_threads());
+    }
+    let isa = Isa::selected()?;
+    let peaks = measure_peaks(&args, isa)?;
+    if !args.json {
+        output::text(&table::header(isa, &peaks))?;
+    }
+    let mut rows = Vec::new();
+    for peaks in &peaks {
+        peak_memory::reset();
+        let subject = load(&args, peaks.threads)?;
+        check_context(&tests, subject.context_length)?;
+        for test in &tests {
+            let row = measure(*test, &subject, peaks, args.repetitions)?;
+            if !args.json {
+                output::text(&table::line(&row))?;
+            }
+            rows.push(row);
+        }
+    }
+    if args.json { output::json(&rows) } else { Ok(()) }
+}
+
+/// The tests asked for, prompts first.
+fn tests(args: &BenchArgs) -> Result<Vec<Test>, Failure> {
+    let asked = |counts: &[usize], test: fn(usize) -> Test| -> Vec<Test> {
+        counts.iter().filter(|count| **count > 0).map(|count| test(*count)).collect()
+    };
+    let tests = [asked(&args.n_prompt, Test::Prefill), asked(&args.n_gen, Test::Decode)].concat();
+    if tests.is_empty() {
+        return Err(Failure::Usage("nothing to measure: --n-prompt and --n-gen are 0".to_owned()));
+    }
+    Ok(tests)
+}
+
+fn check_context(tests: &[Test], context: usize) -> Result<(), Failure> {
+    let Some(test) = tests.iter().find(|test| test.positions() > context) else { return Ok(()) };
+    let (option, prompt) = match test {
+        Test::Prefill(_) => ("--n-prompt", String::new()),
+        Test::Decode(_) => ("--n-gen", format!(", {DECODE_PROMPT} of them for the prompt")),
+    };
+    let tokens = test.tokens();
+    Err(Failure::Usage(format!(
+        "{option} is {tokens}; the context of this model holds {context} tokens{prompt}"
+    )))
+}
+
+fn measure_peaks(args: &BenchArgs, isa: Isa) -> Result<Vec<Peaks>, Failure> {
+    let threads = args.threads.clone();
+    let bytes = args.bandwidth_mib.saturating_mul(1 << 20);
+    interrupt::or_done(move || Ok(Peaks::measure(&threads, isa, bytes)?))
+}
+
+/// The model, loaded or made anew: it is prepared for its threads.
+fn load(args: &BenchArgs, threads: usize) -> Result<Subject, Failure> {
+    let (model, synthetic): (Option<String>, Option<Synthetic>) = (args.model.clone(), args.synthetic);
+    let options = args.cpu.options();
+    interrupt::or_done(move || {
+        let pool = Arc::new(ThreadPool::new(threads)?);
+        let checkpoint = match synthetic {
+            Some(synthetic) => synthetic.checkpoint(&pool)?,
+            None => Checkpoint::find(model.as_deref())?,
+        };
+        Ok(Subject::new(checkpoint, pool, &options)?)
+    })
+}
+
+fn measure(test: Test, subject: &Subject, peaks: &Peaks, repetitions: usize) -> Result<Row, Failure> {
+    let measured = test.run(subject, repetitions, interrupt::check)?;
+    Ok(Row::new(&measured, peaks, subject.macs_per_token, peak_memory::bytes()))
+}

@@ -121,9 +121,11 @@ fn absmax_generic(x: &[f32]) -> f32 {
 
 #[inline(always)]
 fn quantize_generic(x: &[f32], scale: f32, codes: &mut [i8]) -> i32 {
+    /// Adding it rounds to the next integer, the even one of two, and leaves that in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
     let mut sum = 0;
     for (code, x) in codes.iter_mut().zip(x) {
-        let rounded = (x * scale).round_ties_even().clamp(-128.0, 127.0) as i8;
+        let rounded = ((x * scale).clamp(-128.0, 127.0) + ROUND).to_bits() as i8;
         *code = rounded;
         sum += i32::from(rounded);
     }

@@ -19,6 +19,8 @@ pub struct QuantizedActivations {
     /// From one token to the next: the columns, filled up with zeros to whole lines of weights.
     stride: usize,
     codes: Vec<i8>,
+    /// The same codes for many tokens: see [`Self::interleaved`]. Empty for few.
+    interleaved: Vec<i8>,
     scales: Vec<f32>,
     sums: Vec<i32>,
 }
@@ -30,6 +32,7 @@ impl QuantizedActivations {
             cols: 0,
             stride: 0,
             codes: Vec::with_capacity(tokens * stride_of(cols)),
+            interleaved: Vec::with_capacity(interleaved_len(tokens, stride_of(cols))),
             scales: Vec::with_capacity(tokens),
             sums: Vec::with_capacity(tokens),
         }
@@ -46,11 +49,13 @@ impl QuantizedActivations {
         self.codes.resize(tokens * stride, 0);
         self.scales.resize(tokens, 0.0);
         self.sums.resize(tokens, 0);
+        self.interleaved.resize(interleaved_len(tokens, stride), 0);
         let codes = DisjointSlice::new(&mut self.codes);
+        let interleaved = DisjointSlice::new(&mut self.interleaved);
         let scales = DisjointSlice::new(&mut self.scales);
         let sums = DisjointSlice::new(&mut self.sums);
-        pool.split(tokens, 4, |range| {
-            for token in range {
+        pool.split(tokens, TOKEN_BLOCK, |range| {
+            for token in range.clone() {
                 let part = token * cols..(token + 1) * cols;
                 let scale = 127.0 / kernels.absmax(&x[part.clone()]).max(MIN_ABSMAX);
                 // SAFETY: each token belongs to one thread.
@@ -60,6 +65,18 @@ impl QuantizedActivations {
                     padding.fill(0);
                     scales.write(token, scale);
                     sums.write(token, sum);
+                }
+            }
+            if interleaved_len(tokens, stride) > 0 {
+                for start in range.clone().step_by(TOKEN_BLOCK) {
+                    let end = range.end.min(start + TOKEN_BLOCK);
+                    let bytes = TOKEN_BLOCK * stride;
+                    let block = start / TOKEN_BLOCK;
+                    // SAFETY: ranges begin at whole blocks of tokens, each of which belongs to one thread.
+                    unsafe {
+                        let block = interleaved.part(block * bytes..(block + 1) * bytes);
+                        interleave(codes.part(start * stride..end * stride), stride, block);
+                    }
                 }
             }
         });
@@ -75,7 +92,18 @@ impl QuantizedActivations {
         for (padded, token) in padded.chunks_exact_mut(stride).zip(codes.chunks_exact(cols)) {
             padded[..cols].copy_from_slice(token);
         }
-        Self { cols, stride, scales: vec![1.0; sums.len()], codes: padded, sums }
+        let interleaved = Vec::new();
+        Self { cols, stride, scales: vec![1.0; sums.len()], codes: padded, interleaved, sums }.in_blocks()
+    }
+
+    /// The same tokens, in blocks as well, however few they are: see [`Self::interleaved`].
+    pub(crate) fn in_blocks(&self) -> Self {
+        let bytes = TOKEN_BLOCK * self.stride;
+        let mut interleaved = vec![0; self.tokens().div_ceil(TOKEN_BLOCK) * bytes];
+        for (tokens, block) in self.codes.chunks(bytes).zip(interleaved.chunks_exact_mut(bytes)) {
+            interleave(tokens, self.stride, block);
+        }
+        Self { interleaved, ..self.clone() }
     }
 
     /// Number of tokens.
@@ -103,9 +131,11 @@ impl QuantizedActivations {
         &self.codes[token * self.stride..][..self.stride]
     }
 
-    /// The codes of all tokens with the zeros behind each.
-    pub(crate) fn padded_codes(&self) -> &[i8] {
-        &self.codes
+    /// The codes of blocks of [`TOKEN_BLOCK`] tokens, `[block][column / 4][token][4]`, zeros beyond the last token: what
+    /// the product of many tokens reads lies one behind the other. [`Self::quantize`] makes them from [`MANY_TOKENS`]
+    /// tokens on.
+    pub(crate) fn interleaved(&self) -> &[i8] {
+        &self.interleaved
     }
 
     /// From one token to the next.
@@ -121,6 +151,28 @@ impl QuantizedActivations {
     /// The sum of the codes of each token.
     pub fn sums(&self) -> &[i32] {
         &self.sums
+    }
+}
+
+/// Tokens of a block.
+pub(crate) const TOKEN_BLOCK: usize = 12;
+/// From this many tokens on products take them in blocks.
+pub(crate) const MANY_TOKENS: usize = 4;
+
+fn interleaved_len(tokens: usize, stride: usize) -> usize {
+    if tokens < MANY_TOKENS { 0 } else { tokens.div_ceil(TOKEN_BLOCK) * TOKEN_BLOCK * stride }
+}
+
+/// Interleaves up to a block of tokens.
+fn interleave(tokens: &[i8], stride: usize, block: &mut [i8]) {
+    if tokens.len() < block.len() {
+        block.fill(0);
+    }
+    for (index, token) in tokens.chunks_exact(stride).enumerate() {
+        let columns = block.as_chunks_mut::<{ 4 * TOKEN_BLOCK }>().0;
+        for (columns, four) in columns.iter_mut().zip(token.as_chunks::<4>().0) {
+            columns[4 * index..][..4].copy_from_slice(four);
+        }
     }
 }
 

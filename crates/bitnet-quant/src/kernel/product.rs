@@ -1,5 +1,6 @@
 //! Products with whole matrices, of any number of tokens, on the threads of a pool.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -8,13 +9,13 @@ use bitnet_core::{DisjointSlice, ThreadPool};
 use super::tile::TileProduct;
 use super::unpack::TileSource;
 use super::{LANES, TernaryKernel, check_lengths};
+use crate::activation::{MANY_TOKENS, TOKEN_BLOCK};
 use crate::packing::LINE;
 use crate::{Error, Order, PackedMatrix, Packing, QuantizedActivations, Result, TernaryMatrix};
 
-/// Columns of a tile: a multiple of every line, and few enough for a tile and 12 tokens to stay in the caches.
-const TILE_COLS: usize = 2560;
-/// From this many tokens on a tile is unpacked; below, panels are read once for each, from the cache.
-const TILE_TOKENS: usize = 4;
+/// Lines of a row in a tile: few enough for 32 rows of codes, and the activations of a block of tokens, to stay in the
+/// first-level cache.
+const TILE_LINES: usize = 2;
 
 /// One of several products of the same activations.
 #[derive(Debug)]
@@ -111,6 +112,7 @@ impl TernaryKernel {
         out: &mut [i32],
     ) -> Result<()> {
         self.check(source, x, out.len())?;
+        let x = &*in_blocks(x, &[source]);
         let rows = source.rows();
         let out = DisjointSlice::new(out);
         pool.split(rows.div_ceil(source.tile_rows()), 1, |tiles| {
@@ -139,6 +141,7 @@ impl TernaryKernel {
                 return Err(Error::Length { what: "bias", expected: source.rows(), got: bias.len() });
             }
         }
+        let x = &*in_blocks(x, &products.each_ref().map(|(source, ..)| *source));
         let products = products.map(|(source, bias, out)| (source, bias, DisjointSlice::new(out)));
         let tiles_of = |source: TileSource<'_>| source.rows().div_ceil(source.tile_rows());
         let tiles = products.iter().map(|(source, ..)| tiles_of(*source)).sum();
@@ -193,7 +196,7 @@ impl TernaryKernel {
     ) {
         let rows = tile * source.tile_rows()..((tile + 1) * source.tile_rows()).min(source.rows());
         match source {
-            TileSource::Packed(w) if w.order() == Order::Panels && x.tokens() < TILE_TOKENS => {
+            TileSource::Packed(w) if reads_panels(source, x) => {
                 self.panel_sums(w, x, tile, |token, sums, offset| emit(token, rows.clone(), sums, offset));
             }
             _ => self.unpacked_sums(source, x, rows.start, |token, sums| {
@@ -237,12 +240,12 @@ impl TernaryKernel {
         first_row: usize,
         mut emit: impl FnMut(usize, &[i32]),
     ) {
-        let tile_rows = source.tile_rows();
+        let (tile_rows, tile_cols) = (source.tile_rows(), TILE_LINES * source.line_codes());
         SCRATCH.with_borrow_mut(|Scratch { tile, sums }| {
             sums.clear();
-            sums.resize(x.tokens() * tile_rows, 0);
-            for start in (0..source.cols()).step_by(TILE_COLS) {
-                let cols = start..(start + TILE_COLS).min(source.cols());
+            sums.resize(x.tokens().next_multiple_of(4) * tile_rows, 0);
+            for start in (0..source.cols()).step_by(tile_cols) {
+                let cols = start..(start + tile_cols).min(source.cols());
                 let blocks = cols.len().div_ceil(4);
                 let tile_bytes = tile_rows / 16 * blocks * LINE;
                 tile.resize(tile.len().max(tile_bytes), 0);
@@ -252,8 +255,8 @@ impl TernaryKernel {
                 let mut product = TileProduct {
                     tile,
                     blocks,
-                    x: &x.padded_codes()[start..],
-                    x_stride: x.stride(),
+                    x: &x.interleaved()[start * TOKEN_BLOCK..],
+                    x_stride: x.stride() * TOKEN_BLOCK,
                     tokens: x.tokens(),
                     out: sums,
                     out_stride: tile_rows,
@@ -261,9 +264,22 @@ impl TernaryKernel {
                 // SAFETY: as above.
                 unsafe { (self.table.tile)(&mut product) };
             }
-            for (token, sums) in sums.chunks_exact(tile_rows).enumerate() {
+            for (token, sums) in sums.chunks_exact(tile_rows).take(x.tokens()).enumerate() {
                 emit(token, sums);
             }
         });
     }
+}
+
+/// Whether a product reads panels as they are, once for each token, rather than unpacked.
+fn reads_panels(source: TileSource<'_>, x: &QuantizedActivations) -> bool {
+    x.tokens() < MANY_TOKENS && matches!(source, TileSource::Packed(w) if w.order() == Order::Panels)
+}
+
+/// The activations, in blocks of tokens as well where a product needs them so.
+fn in_blocks<'a>(x: &'a QuantizedActivations, sources: &[TileSource<'_>]) -> Cow<'a, QuantizedActivations> {
+    if x.tokens() >= MANY_TOKENS || sources.iter().all(|source| reads_panels(*source, x)) {
+        return Cow::Borrowed(x);
+    }
+    Cow::Owned(x.in_blocks())
 }

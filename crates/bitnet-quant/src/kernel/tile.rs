@@ -8,7 +8,11 @@
 
 use super::LANES;
 use super::vector::Vector;
+use crate::activation::TOKEN_BLOCK;
 use crate::packing::LINE;
+
+/// How far ahead codes are asked for from the second-level cache.
+const AHEAD: usize = 8 * LINE;
 
 /// A product of a tile: `out[t * out_stride + row] += t_row . x_t`.
 pub(super) struct TileProduct<'a> {
@@ -16,8 +20,9 @@ pub(super) struct TileProduct<'a> {
     pub(super) tile: &'a [u8],
     /// Columns of the tile over 4.
     pub(super) blocks: usize,
-    /// The activations of the first token from the first column of the tile on, and the distance to the next.
+    /// Activations in blocks of tokens, `[token block][column / 4][token][4]`, from the first column of the tile on.
     pub(super) x: &'a [i8],
+    /// From one block of tokens to the next.
     pub(super) x_stride: usize,
     pub(super) tokens: usize,
     pub(super) out: &'a mut [i32],
@@ -33,48 +38,46 @@ impl TileProduct<'_> {
         let groups = self.groups();
         assert_eq!(self.tile.len(), groups * self.blocks * LINE);
         assert!(self.tokens > 0 && self.out_stride >= groups * LANES);
-        assert!(self.x.len() >= (self.tokens - 1) * self.x_stride + 4 * self.blocks);
-        assert!(self.out.len() >= (self.tokens - 1) * self.out_stride + groups * LANES);
+        let token_blocks = self.tokens.div_ceil(TOKEN_BLOCK);
+        assert!(self.x.len() >= (token_blocks - 1) * self.x_stride + 4 * TOKEN_BLOCK * self.blocks);
+        // Results of tokens beyond the last, up to four, are written and meant for nobody.
+        assert!(self.out.len() >= self.tokens.next_multiple_of(4) * self.out_stride);
     }
 }
 
-/// The product in pieces of `R` vectors and `T` tokens, then 4 tokens, then 1.
+/// The product in pieces of `R` vectors and `T` tokens, `T` a block of tokens or 4; the last tokens in fours.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 pub(super) unsafe fn tile<V: Vector, const R: usize, const T: usize>(p: &mut TileProduct<'_>) {
+    // Fours of the last block must not reach into the next.
+    const { assert!(T == TOKEN_BLOCK || T == 4) };
     p.check();
     let vectors = p.groups() * V::PARTS;
-    let mut token = 0;
-    while token < p.tokens {
-        let step = match p.tokens - token {
-            left if left >= T => T,
-            left if left >= 4 => 4,
-            _ => 1,
-        };
-        let mut vector = 0;
-        while vector < vectors {
-            let width = if vectors - vector >= R { R } else { 1 };
+    let mut vector = 0;
+    while vector < vectors {
+        let is_wide = vectors - vector >= R;
+        let mut token = 0;
+        while token < p.tokens {
+            let is_long = p.tokens - token >= T;
             // SAFETY: vectors and tokens lie in the product, which was checked.
             unsafe {
-                match (width == R, step) {
-                    (true, 1) => piece::<V, R, 1>(p, vector, token),
-                    (true, 4) => piece::<V, R, 4>(p, vector, token),
-                    (true, _) => piece::<V, R, T>(p, vector, token),
-                    (false, 1) => piece::<V, 1, 1>(p, vector, token),
-                    (false, 4) => piece::<V, 1, 4>(p, vector, token),
-                    (false, _) => piece::<V, 1, T>(p, vector, token),
+                match (is_wide, is_long) {
+                    (true, true) => piece::<V, R, T>(p, vector, token),
+                    (true, false) => piece::<V, R, 4>(p, vector, token),
+                    (false, true) => piece::<V, 1, T>(p, vector, token),
+                    (false, false) => piece::<V, 1, 4>(p, vector, token),
                 }
             }
-            vector += width;
+            token += if is_long { T } else { 4 };
         }
-        token += step;
+        vector += if is_wide { R } else { 1 };
     }
 }
 
 /// # Safety
-/// As [`tile`]; `R` vectors from `vector` and `T` tokens from `token` lie in the product.
+/// As [`tile`]; `R` vectors from `vector` and `T` tokens from `token` lie in the product, the tokens in one block.
 #[inline(always)]
 unsafe fn piece<V: Vector, const R: usize, const T: usize>(
     p: &mut TileProduct<'_>,
@@ -86,7 +89,8 @@ unsafe fn piece<V: Vector, const R: usize, const T: usize>(
         let (group, part) = ((vector + r) / V::PARTS, (vector + r) % V::PARTS);
         starts[r] = p.tile.as_ptr().wrapping_add(group * p.blocks * LINE + part * V::BYTES);
     }
-    let x = p.x.as_ptr().wrapping_add(token * p.x_stride);
+    let x = &p.x[token / TOKEN_BLOCK * p.x_stride + token % TOKEN_BLOCK * 4..];
+    let x = x.as_ptr();
     for first in (0..p.blocks).step_by(V::MAX_STEPS) {
         // SAFETY: by the caller's contract all of this lies in the product.
         unsafe {
@@ -96,8 +100,13 @@ unsafe fn piece<V: Vector, const R: usize, const T: usize>(
                 for r in 1..R {
                     codes[r] = V::load(starts[r].add(block * LINE));
                 }
+                if V::PARTS == 1 {
+                    for r in 0..R {
+                        V::prefetch(starts[r].wrapping_add(block * LINE + AHEAD));
+                    }
+                }
                 for t in 0..T {
-                    let x4 = V::repeat(x.add(t * p.x_stride + 4 * block));
+                    let x4 = V::repeat(x.add((block * TOKEN_BLOCK + t) * 4));
                     for r in 0..R {
                         sums[r][t] = V::dot(sums[r][t], codes[r], x4);
                     }

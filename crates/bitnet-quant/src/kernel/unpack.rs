@@ -40,6 +40,14 @@ impl TileSource<'_> {
         }
     }
 
+    /// Columns of a line of a row.
+    pub(super) fn line_codes(self) -> usize {
+        match self {
+            Self::Checkpoint(_) => LINE * CODES_PER_BYTE,
+            Self::Packed(w) => LINE * w.packing().digits(),
+        }
+    }
+
     /// Rows of a tile.
     pub(super) fn tile_rows(self) -> usize {
         match self {

@@ -1,6 +1,7 @@
 //! Causal attention with grouped queries.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use bitnet_core::{DisjointSlice, FloatKernels, POSITIONS};
 
@@ -9,9 +10,28 @@ use super::kv_cache::{BLOCK, KvCache};
 use crate::config::ModelConfig;
 use crate::rope::RopeTable;
 
+/// Tokens that go through a block of keys and values together, while it is in the cache.
+const TOKENS: usize = 8;
+
+/// Buffers of a thread, grown once.
+#[derive(Default)]
+struct Buffers {
+    /// A block of keys and one of values, widened.
+    widened: [Vec<f32>; 2],
+    /// For each query the scores of a block, and how far its softmax is.
+    scores: Vec<[f32; BLOCK]>,
+    online: Vec<Online>,
+}
+
+/// A softmax in its course.
+#[derive(Clone, Copy)]
+struct Online {
+    max: f32,
+    total: f32,
+}
+
 thread_local! {
-    /// A block of keys and one of values, widened; grown once for each thread.
-    static WIDENED: RefCell<[Vec<f32>; 2]> = RefCell::default();
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
 /// Rotates the queries and keys of all tokens to their positions, and appends keys and values to the cache.
@@ -62,7 +82,6 @@ fn rotate(
 ///
 /// `q` and `out` are `[tokens, heads, head_dim]`, the last tokens of the cache. Softmax runs online over blocks of
 /// positions (arXiv 1805.02867), always from the first: a token's result does not depend on what shares the call.
-#[expect(unsafe_code, reason = "threads write disjoint heads")]
 pub(super) fn attention(
     compute: &Compute,
     config: &ModelConfig,
@@ -71,84 +90,112 @@ pub(super) fn attention(
     q: &[f32],
     out: &mut [f32],
 ) -> u64 {
-    let (heads, head_dim) = (config.heads, config.head_dim);
-    let queries_per_kv = heads / config.kv_heads;
-    // Heads that read a block together.
-    let group = if cache.is_read_in_place() { 1 } else { queries_per_kv };
-    let units_per_token = heads / group;
-    let tokens = q.len() / (heads * head_dim);
+    let queries_per_kv = config.heads / config.kv_heads;
+    let tokens = q.len() / (config.heads * config.head_dim);
+    // One token has too few KV heads to share out; reading in place, its heads need not go together.
+    let heads = if tokens == 1 && cache.is_read_in_place() { 1 } else { queries_per_kv };
+    let units_per_block = config.heads / heads;
     let out = DisjointSlice::new(out);
-    compute.pool.split(tokens * units_per_token, 1, |units| {
-        WIDENED.with_borrow_mut(|buffers| {
-            if !cache.is_read_in_place() {
-                buffers.iter_mut().for_each(|buffer| buffer.resize(BLOCK * head_dim, 0.0));
-            }
+    compute.pool.split(tokens.div_ceil(TOKENS) * units_per_block, 1, |units| {
+        BUFFERS.with_borrow_mut(|buffers| {
             for unit in units {
-                let (token, first_head) = (unit / units_per_token, unit % units_per_token * group);
-                let kv_head = first_head / queries_per_kv;
-                let at = (token * heads + first_head) * head_dim..(token * heads + first_head + group) * head_dim;
-                // SAFETY: each group of heads of a token belongs to one thread.
-                let out = unsafe { out.part(at.clone()) };
-                let positions = cache.len() + token + 1;
-                attend(&compute.floats, cache, (layer, kv_head), positions, &q[at], out, buffers);
+                let first_head = unit % units_per_block * heads;
+                let first_token = unit / units_per_block * TOKENS;
+                let group = Group {
+                    cache,
+                    layer,
+                    kv_head: first_head / queries_per_kv,
+                    heads: first_head..first_head + heads,
+                    all_heads: config.heads,
+                    tokens: first_token..tokens.min(first_token + TOKENS),
+                };
+                group.attend(&compute.floats, q, &out, buffers);
             }
         });
     });
-    // Every token reads the positions up to its own.
-    let positions: usize = (0..tokens).map(|token| cache.len() + token + 1).sum();
+    // Every block of tokens reads the positions up to its last.
+    let blocks = (0..tokens).step_by(TOKENS);
+    let positions: usize = blocks.map(|first| cache.len() + tokens.min(first + TOKENS)).sum();
     (positions * config.kv_heads * cache.position_bytes()) as u64
 }
 
-/// A head in the course of its softmax.
-#[derive(Clone, Copy)]
-struct Online {
-    max: f32,
-    total: f32,
+/// Neighbouring heads of neighbouring tokens that share keys and values.
+struct Group<'a> {
+    cache: &'a KvCache,
+    layer: usize,
+    kv_head: usize,
+    heads: Range<usize>,
+    all_heads: usize,
+    tokens: Range<usize>,
 }
 
-/// The most query heads that share a KV head.
-const MAX_GROUP: usize = 64;
-
-fn attend(
-    floats: &FloatKernels,
-    cache: &KvCache,
-    (layer, kv_head): (usize, usize),
-    positions: usize,
-    q: &[f32],
-    out: &mut [f32],
-    buffers: &mut [Vec<f32>; 2],
-) {
-    let head_dim = cache.head_dim();
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let mut heads = [Online { max: f32::NEG_INFINITY, total: 0.0 }; MAX_GROUP];
-    out.fill(0.0);
-    for start in (0..positions).step_by(BLOCK) {
-        let count = BLOCK.min(positions - start);
-        let (keys, values) = cache.block(layer, kv_head, start, buffers);
-        for ((q, out), online) in q.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)).zip(&mut heads) {
-            let mut scores = [f32::NEG_INFINITY; BLOCK];
-            let groups = scores.as_chunks_mut::<POSITIONS>().0;
-            for (scores, keys) in groups.iter_mut().zip(keys.chunks_exact(POSITIONS * head_dim)) {
-                floats.scores(q, keys, scale, scores);
-            }
-            scores[count..].fill(f32::NEG_INFINITY);
-            online.add(floats, &mut scores, count, values, out);
+impl Group<'_> {
+    fn attend(&self, floats: &FloatKernels, q: &[f32], out: &DisjointSlice<'_, f32>, buffers: &mut Buffers) {
+        let head_dim = self.cache.head_dim();
+        let queries = self.tokens.len() * self.heads.len();
+        let Buffers { widened, scores, online } = buffers;
+        scores.resize(queries, [0.0; BLOCK]);
+        online.clear();
+        online.resize(queries, Online { max: f32::NEG_INFINITY, total: 0.0 });
+        if !self.cache.is_read_in_place() {
+            widened.iter_mut().for_each(|buffer| buffer.resize(BLOCK * head_dim, 0.0));
         }
+        self.each_query(out, head_dim, |_, _, out| out.fill(0.0));
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let last = self.positions(self.tokens.end - 1);
+        for start in (0..last).step_by(BLOCK) {
+            let (keys, values) = self.cache.block(self.layer, self.kv_head, start, widened);
+            for (group, keys) in keys.chunks_exact(POSITIONS * head_dim).enumerate() {
+                self.each_query(out, head_dim, |query, token, _| {
+                    let at = self.query(query) * head_dim;
+                    if start + group * POSITIONS < self.positions(token) {
+                        let scores = &mut scores[query].as_chunks_mut::<POSITIONS>().0[group];
+                        floats.scores(&q[at..at + head_dim], keys, scale, scores);
+                    }
+                });
+            }
+            self.each_query(out, head_dim, |query, token, out| {
+                let count = BLOCK.min(self.positions(token).saturating_sub(start));
+                if count > 0 {
+                    online[query].add(floats, &mut scores[query][..count], values, out);
+                }
+            });
+        }
+        self.each_query(out, head_dim, |query, _, out| {
+            out.iter_mut().for_each(|out| *out /= online[query].total);
+        });
     }
-    for (out, online) in out.chunks_exact_mut(head_dim).zip(heads) {
-        out.iter_mut().for_each(|out| *out /= online.total);
+
+    /// Positions that a token sees.
+    fn positions(&self, token: usize) -> usize {
+        self.cache.len() + token + 1
+    }
+
+    /// Place of a query among all heads of all tokens.
+    fn query(&self, query: usize) -> usize {
+        let (token, head) = (query / self.heads.len(), query % self.heads.len());
+        (self.tokens.start + token) * self.all_heads + self.heads.start + head
+    }
+
+    /// Calls `visit(query, token, its output)` for every head of every token.
+    #[expect(unsafe_code, reason = "threads write disjoint heads")]
+    fn each_query(
+        &self,
+        out: &DisjointSlice<'_, f32>,
+        head_dim: usize,
+        mut visit: impl FnMut(usize, usize, &mut [f32]),
+    ) {
+        for query in 0..self.tokens.len() * self.heads.len() {
+            let at = self.query(query) * head_dim;
+            // SAFETY: the heads and tokens of a group belong to one thread.
+            let out = unsafe { out.part(at..at + head_dim) };
+            visit(query, self.tokens.start + query / self.heads.len(), out);
+        }
     }
 }
 
 impl Online {
-    fn add(
-        &mut self,
-        floats: &FloatKernels,
-        scores: &mut [f32; BLOCK],
-        count: usize,
-        values: &[f32],
-        out: &mut [f32],
-    ) {
+    fn add(&mut self, floats: &FloatKernels, scores: &mut [f32], values: &[f32], out: &mut [f32]) {
         let max = scores.iter().copied().fold(self.max, f32::max);
         if max > self.max {
             let shrink = (self.max - max).exp();
@@ -157,6 +204,6 @@ impl Online {
             self.max = max;
         }
         floats.softmax_weights(scores, self.max);
-        self.total = floats.add_weighted(out, &scores[..count], values, self.total);
+        self.total = floats.add_weighted(out, scores, values, self.total);
     }
 }

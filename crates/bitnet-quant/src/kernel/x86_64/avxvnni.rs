@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::super::table::table;
 use super::super::vector::Vector;
 
-table!(AvxVnni, #[target_feature(enable = "avx2,avxvnni")], rows 2, groups 2, tile 2 x 6);
+table!(AvxVnni, #[target_feature(enable = "avx2,avxvnni")], rows 2, groups 2, tile 3 x 4);
 
 #[derive(Clone, Copy)]
 pub(in super::super) struct AvxVnni(__m256i);

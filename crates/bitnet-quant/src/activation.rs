@@ -1,5 +1,7 @@
 //! Int8 activations by absmax, one scale per token.
 
+use std::cell::RefCell;
+
 use bitnet_core::{DisjointSlice, FloatKernels, ThreadPool};
 
 use crate::packing::{LINE, Packing};
@@ -25,6 +27,11 @@ pub struct QuantizedActivations {
     sums: Vec<i32>,
 }
 
+thread_local! {
+    /// A token on its way to its codes; grown once for each thread.
+    static PREPARED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
 impl QuantizedActivations {
     /// Empty, with room for `tokens` tokens of up to `cols` codes: up to there nothing is allocated again.
     pub fn with_capacity(tokens: usize, cols: usize) -> Self {
@@ -39,8 +46,35 @@ impl QuantizedActivations {
     }
 
     /// Quantizes `x`, `[tokens, cols]` row-major, in place of what was here.
-    #[expect(unsafe_code, reason = "threads write disjoint tokens")]
     pub fn quantize(&mut self, pool: &ThreadPool, kernels: &FloatKernels, x: &[f32], cols: usize) {
+        self.quantize_prepared(pool, kernels, x, cols, |x, _| x);
+    }
+
+    /// [`Self::quantize`] of `norm(x)`, one token after another, so that a normalised token need not leave the cache.
+    pub fn quantize_normed(
+        &mut self,
+        pool: &ThreadPool,
+        kernels: &FloatKernels,
+        x: &[f32],
+        norm: &[f32],
+        eps: f32,
+    ) {
+        self.quantize_prepared(pool, kernels, x, norm.len(), |x, out| {
+            out.resize(x.len(), 0.0);
+            kernels.rms_norm(x, norm, eps, out);
+            out
+        });
+    }
+
+    #[expect(unsafe_code, reason = "threads write disjoint tokens")]
+    fn quantize_prepared(
+        &mut self,
+        pool: &ThreadPool,
+        kernels: &FloatKernels,
+        x: &[f32],
+        cols: usize,
+        prepare: impl for<'a> Fn(&'a [f32], &'a mut Vec<f32>) -> &'a [f32] + Sync,
+    ) {
         assert!(cols > 0 && x.len().is_multiple_of(cols), "x is [tokens, cols]");
         let tokens = x.len() / cols;
         self.cols = cols;
@@ -55,18 +89,21 @@ impl QuantizedActivations {
         let scales = DisjointSlice::new(&mut self.scales);
         let sums = DisjointSlice::new(&mut self.sums);
         pool.split(tokens, TOKEN_BLOCK, |range| {
-            for token in range.clone() {
-                let part = token * cols..(token + 1) * cols;
-                let scale = 127.0 / kernels.absmax(&x[part.clone()]).max(MIN_ABSMAX);
-                // SAFETY: each token belongs to one thread.
-                unsafe {
-                    let (codes, padding) = codes.part(token * stride..(token + 1) * stride).split_at_mut(cols);
-                    let sum = kernels.quantize(&x[part], scale, codes);
-                    padding.fill(0);
-                    scales.write(token, scale);
-                    sums.write(token, sum);
+            PREPARED.with_borrow_mut(|prepared| {
+                for token in range.clone() {
+                    let x = prepare(&x[token * cols..(token + 1) * cols], prepared);
+                    let scale = 127.0 / kernels.absmax(x).max(MIN_ABSMAX);
+                    // SAFETY: each token belongs to one thread.
+                    unsafe {
+                        let codes = codes.part(token * stride..(token + 1) * stride);
+                        let (codes, padding) = codes.split_at_mut(cols);
+                        let sum = kernels.quantize(x, scale, codes);
+                        padding.fill(0);
+                        scales.write(token, scale);
+                        sums.write(token, sum);
+                    }
                 }
-            }
+            });
             if interleaved_len(tokens, stride) > 0 {
                 for start in range.clone().step_by(TOKEN_BLOCK) {
                     let end = range.end.min(start + TOKEN_BLOCK);
@@ -202,6 +239,23 @@ mod tests {
         assert_eq!(quantized.token(1), [0, 0, 0]);
         assert_eq!(quantized.scales(), [127.0, 127.0 / 1e-5]);
         assert_eq!(quantized.sums(), [-31, 0]);
+    }
+
+    #[test]
+    fn a_norm_in_the_same_pass_changes_nothing() {
+        let x: Vec<f32> = (0..30 * 70).map(|i| (i as f32 * 0.731).sin() * 7.3).collect();
+        let norm: Vec<f32> = (0..70).map(|i| 1.0 + i as f32 / 100.0).collect();
+        let kernels = FloatKernels::new(Isa::Scalar).unwrap();
+        let mut normed = vec![0.0; x.len()];
+        for (x, out) in x.chunks(70).zip(normed.chunks_mut(70)) {
+            kernels.rms_norm(x, &norm, 1e-5, out);
+        }
+        let mut quantized = QuantizedActivations::default();
+        quantized.quantize_normed(&ThreadPool::new(2).unwrap(), &kernels, &x, &norm, 1e-5);
+        let expected = quantize(&normed, 70);
+        assert_eq!(quantized.codes(), expected.codes());
+        assert_eq!((quantized.scales(), quantized.sums()), (expected.scales(), expected.sums()));
+        assert_eq!(quantized.interleaved(), expected.interleaved());
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub use activation::QuantizedActivations;
 pub use bit_linear::{BitLinear, InputNorm};
 pub use compact_rows::{CompactRows, Margin, SplitActivations};
 pub use error::{Error, Result};
-pub use kernel::{Product, SparseScratch, TernaryKernel};
+pub use kernel::{Product, SparseScratch, TernaryKernel, Then};
 pub use packed::{Order, PackedMatrix};
 pub use packed_linear::PackedLinear;
 pub use packing::Packing;

@@ -36,7 +36,7 @@ impl PackedLinear {
         self.norm.as_ref()
     }
 
-    /// Normalises (into `scratch`, as long as `x`) where the layer has a norm, then quantizes into `quantized`.
+    /// Normalises where the layer has a norm, then quantizes into `quantized`.
     ///
     /// Layers without a norm that share an input share the result.
     pub fn quantize_input(
@@ -44,19 +44,11 @@ impl PackedLinear {
         pool: &ThreadPool,
         floats: &FloatKernels,
         x: &[f32],
-        scratch: &mut [f32],
         quantized: &mut QuantizedActivations,
     ) {
-        let cols = self.weight.cols();
         match &self.norm {
-            None => quantized.quantize(pool, floats, x, cols),
-            Some(norm) => {
-                let scratch = &mut scratch[..x.len()];
-                for (x, out) in x.chunks_exact(cols).zip(scratch.chunks_exact_mut(cols)) {
-                    floats.rms_norm(x, &norm.weight, norm.eps, out);
-                }
-                quantized.quantize(pool, floats, scratch, cols);
-            }
+            None => quantized.quantize(pool, floats, x, self.weight.cols()),
+            Some(norm) => quantized.quantize_normed(pool, floats, x, &norm.weight, norm.eps),
         }
     }
 }
@@ -66,7 +58,7 @@ mod tests {
     use bitnet_core::Isa;
 
     use super::*;
-    use crate::{Product, TernaryKernel, TernaryMatrix};
+    use crate::{Product, TernaryKernel, TernaryMatrix, Then};
 
     #[test]
     fn the_norm_comes_before_the_quantization() {
@@ -78,10 +70,10 @@ mod tests {
         let floats = FloatKernels::new(Isa::Scalar).unwrap();
         let mut quantized = QuantizedActivations::default();
         // mean square 1, so normalised [1, -3] and quantized [42, -127] at scale 127 / 3.
-        layer.quantize_input(&pool, &floats, &[1.0, -1.0], &mut [0.0; 2], &mut quantized);
+        layer.quantize_input(&pool, &floats, &[1.0, -1.0], &mut quantized);
         assert_eq!(quantized.codes(), [42, -127]);
         let mut out = [0.0];
-        let product = Product { w: layer.weight(), bias: layer.bias(), out: &mut out };
+        let product = Product { w: layer.weight(), bias: layer.bias(), out: &mut out, then: Then::Store };
         TernaryKernel::new(Isa::Scalar).unwrap().products(&pool, &quantized, [product]).unwrap();
         assert!((out[0] - (-85.0 * 2.0 / (127.0 / 3.0) + 0.5)).abs() < 1e-5);
     }

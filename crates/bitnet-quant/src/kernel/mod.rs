@@ -35,7 +35,7 @@ mod x86_64;
 
 use bitnet_core::Isa;
 pub use peak::int8_peak_gmac_s;
-pub use product::Product;
+pub use product::{Product, Then};
 pub use self_test::{SelfTest, self_test};
 pub use sparse::SparseScratch;
 

@@ -15,7 +15,7 @@ use crate::{Error, Order, PackedMatrix, Packing, QuantizedActivations, Result, T
 
 /// Lines of a row in a tile: few enough for 32 rows of codes, and the activations of a block of tokens, to stay in the
 /// first-level cache.
-const TILE_LINES: usize = 2;
+const TILE_LINES: usize = 3;
 
 /// One of several products of the same activations.
 #[derive(Debug)]
@@ -26,6 +26,18 @@ pub struct Product<'a> {
     pub bias: Option<&'a [f32]>,
     /// `[tokens, rows]`.
     pub out: &'a mut [f32],
+    /// What becomes of the results.
+    pub then: Then,
+}
+
+/// What becomes of the results of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// `out = y`.
+    Store,
+    /// `out = relu(out)^2 * y`: `out` holds the gate of a feed-forward network, `y` is its other input. Saves a pass over
+    /// memory.
+    Relu2Gate,
 }
 
 /// Buffers of a thread, grown once.
@@ -76,7 +88,7 @@ impl TernaryKernel {
         bias: Option<&[f32]>,
         out: &mut [f32],
     ) -> Result<()> {
-        self.scaled(pool, x, [(TileSource::Checkpoint(w), bias, out)])
+        self.scaled(pool, x, [(TileSource::Checkpoint(w), bias, out, Then::Store)])
     }
 
     /// Several products of the same activations with prepared matrices, in one dispatch: see [`Self::matmul`].
@@ -86,7 +98,7 @@ impl TernaryKernel {
         x: &QuantizedActivations,
         products: [Product<'_>; N],
     ) -> Result<()> {
-        self.scaled(pool, x, products.map(|p| (TileSource::Packed(p.w), p.bias, p.out)))
+        self.scaled(pool, x, products.map(|p| (TileSource::Packed(p.w), p.bias, p.out, p.then)))
     }
 
     /// Products of neighbouring rows of four bits and one token of 16 bits: see `nibbles.rs`.
@@ -133,16 +145,16 @@ impl TernaryKernel {
         &self,
         pool: &ThreadPool,
         x: &QuantizedActivations,
-        products: [(TileSource<'_>, Option<&[f32]>, &mut [f32]); N],
+        products: [(TileSource<'_>, Option<&[f32]>, &mut [f32], Then); N],
     ) -> Result<()> {
-        for (source, bias, out) in &products {
+        for (source, bias, out, _) in &products {
             self.check(*source, x, out.len())?;
             if let Some(bias) = bias.filter(|bias| bias.len() != source.rows()) {
                 return Err(Error::Length { what: "bias", expected: source.rows(), got: bias.len() });
             }
         }
         let x = &*in_blocks(x, &products.each_ref().map(|(source, ..)| *source));
-        let products = products.map(|(source, bias, out)| (source, bias, DisjointSlice::new(out)));
+        let products = products.map(|(source, bias, out, then)| (source, bias, DisjointSlice::new(out), then));
         let tiles_of = |source: TileSource<'_>| source.rows().div_ceil(source.tile_rows());
         let tiles = products.iter().map(|(source, ..)| tiles_of(*source)).sum();
         pool.split(tiles, 1, |tiles| {
@@ -152,18 +164,15 @@ impl TernaryKernel {
                     tile -= tiles_of(products[which].0);
                     which += 1;
                 }
-                let (source, bias, out) = &products[which];
+                let (source, bias, out, then) = &products[which];
                 self.tile_sums(*source, x, tile, &mut |token, rows, sums, offset| {
                     let at = token * source.rows() + rows.start;
                     let factor = source.scale() / x.scales()[token];
-                    // SAFETY: every token of every tile is visited once, by one thread; `new` found the instruction
-                    // set on this CPU.
+                    let bias = bias.map(|bias| &bias[rows.clone()]);
+                    // SAFETY: every token of every tile is visited once, by one thread.
                     let out = unsafe { out.part(at..at + rows.len()) };
-                    // SAFETY: as above.
-                    unsafe { (self.table.scale)(sums, offset, factor, out) };
-                    if let Some(bias) = bias {
-                        out.iter_mut().zip(&bias[rows]).for_each(|(out, bias)| *out += bias);
-                    }
+                    // SAFETY: `new` found the instruction set on this CPU.
+                    unsafe { (self.table.finish)(sums, offset, factor, bias, *then, out) };
                 });
             }
         });

@@ -2,7 +2,7 @@
 
 use bitnet_core::{DisjointSlice, ThreadPool};
 
-use super::{LANES, TernaryKernel};
+use super::{LANES, TernaryKernel, Then};
 use crate::packing::LINE;
 use crate::{Error, Order, PackedMatrix, Packing, QuantizedActivations, Result};
 
@@ -65,7 +65,7 @@ impl TernaryKernel {
                 // SAFETY: `new` found the instruction set on this CPU.
                 unsafe { (kernels.rows)(w, &rows[range.clone()], x.padded_token(0), sums) };
                 // SAFETY: ranges are disjoint; as above.
-                unsafe { (self.table.scale)(sums, offset, factor, out.part(range)) };
+                unsafe { (self.table.finish)(sums, offset, factor, None, Then::Store, out.part(range)) };
             }
         });
         Ok(())
@@ -117,7 +117,7 @@ impl TernaryKernel {
         }
         let offset = if is_centred { 0 } else { x.sums()[0] };
         // SAFETY: as above.
-        unsafe { (self.table.scale)(total, offset, w.scale() / x.scales()[0], out) };
+        unsafe { (self.table.finish)(total, offset, w.scale() / x.scales()[0], None, Then::Store, out) };
         Ok(())
     }
 

@@ -15,6 +15,15 @@ use crate::packing::{LINE, Packing};
 
 /// Columns of one visit of the sums, for the widest kernels.
 const MAX_COLUMNS: usize = 16;
+/// How many visits ahead a column is asked for from memory; for the first-level cache it is one.
+const FAR_VISITS: usize = 3;
+
+/// The columns of a visit, and of later ones.
+struct Visit<'a> {
+    now: &'a [u32],
+    near: &'a [u32],
+    far: &'a [u32],
+}
 
 /// Products of interleaved bytes. A type rather than a closure: a closure may be compiled apart from the function that
 /// carries the instruction set.
@@ -129,16 +138,19 @@ unsafe fn all<V: Vector, K: ColumnSums<V>, const GROUPS: usize>(
     for columns in columns.chunks(BASE3_STEPS * 4) {
         scratch.fill(0);
         for start in (0..columns.len()).step_by(count) {
-            let (now, rest) = columns[start..].split_at(count.min(columns.len() - start));
-            let next = &rest[..rest.len().min(count)];
+            let of_visit = |ahead: usize| {
+                let start = (start + ahead * count).min(columns.len());
+                &columns[start..(start + count).min(columns.len())]
+            };
+            let visit = Visit { now: of_visit(0), near: of_visit(1), far: of_visit(FAR_VISITS) };
             // SAFETY: by the contract.
-            unsafe { add_columns::<V, K, GROUPS>(data, column_bytes, now, next, x, scratch) };
+            unsafe { add_columns::<V, K, GROUPS>(data, column_bytes, &visit, x, scratch) };
         }
         finish::<V, K>(scratch, out);
     }
 }
 
-/// Adds up to `4 GROUPS` columns to the sums, and asks for the next ones meanwhile.
+/// Adds up to `4 GROUPS` columns to the sums, and asks for later ones meanwhile.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
@@ -146,11 +158,11 @@ unsafe fn all<V: Vector, K: ColumnSums<V>, const GROUPS: usize>(
 unsafe fn add_columns<V: Vector, K: ColumnSums<V>, const GROUPS: usize>(
     data: &[u8],
     column_bytes: usize,
-    columns: &[u32],
-    next: &[u32],
+    visit: &Visit<'_>,
     x: &[i8],
     scratch: &mut [i32],
 ) {
+    let columns = visit.now;
     let lines = column_bytes / LINE;
     assert!(!columns.is_empty() && columns.len() <= 4 * GROUPS && 4 * GROUPS <= MAX_COLUMNS);
     assert!(scratch.len() >= lines * 4 * K::SUMS * LANES);
@@ -168,8 +180,12 @@ unsafe fn add_columns<V: Vector, K: ColumnSums<V>, const GROUPS: usize>(
             x4[group] = V::repeat(x_of.as_ptr().add(4 * group));
         }
         for line in 0..lines {
-            for &column in next {
-                V::prefetch(data.as_ptr().wrapping_add(column as usize * column_bytes + line * LINE));
+            let at = |column: u32| data.as_ptr().wrapping_add(column as usize * column_bytes + line * LINE);
+            for &column in visit.near {
+                V::prefetch(at(column));
+            }
+            for &column in visit.far {
+                V::prefetch_far(at(column));
             }
             for part in 0..V::PARTS {
                 let at = line * LINE + part * V::BYTES;

@@ -10,17 +10,25 @@
 use super::vector::Vector;
 use crate::packing::LINE;
 
-/// How many groups of rows ahead a row is asked for.
-const GROUPS_AHEAD: usize = 3;
+/// How many groups of rows ahead a row is asked for: for the first-level cache, and from memory.
+const NEAR_GROUPS: usize = 1;
+const FAR_GROUPS: usize = 8;
 
 /// Products of `N` rows at once. A type rather than a closure: a closure may be compiled apart from the function that
 /// carries the instruction set.
 trait RowSums<V: Vector, const N: usize> {
-    /// `t . x` of the rows that begin at `rows`, `lines` lines each.
+    /// `t . x` of the rows that begin at `rows`, `lines` lines each. The same lines of `near` and `far` are asked for
+    /// meanwhile; those need not be valid.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; every row has the lines, `x` their columns.
-    unsafe fn row_sums(rows: [*const u8; N], lines: usize, x: *const i8) -> [i32; N];
+    unsafe fn row_sums(
+        rows: [*const u8; N],
+        near: [*const u8; N],
+        far: [*const u8; N],
+        lines: usize,
+        x: *const i8,
+    ) -> [i32; N];
 }
 
 /// Two bits a code.
@@ -63,7 +71,7 @@ pub(super) unsafe fn base3<V: Vector, const N: usize>(
     unsafe { for_each_group::<V, N, Base3>(data, row_bytes, rows, x, out) }
 }
 
-/// Multiplies groups of rows, and asks for the rows of later groups meanwhile.
+/// Multiplies groups of rows.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`; `x` has the columns of a row.
@@ -76,39 +84,28 @@ unsafe fn for_each_group<V: Vector, const N: usize, K: RowSums<V, N>>(
     out: &mut [i32],
 ) {
     assert_eq!(rows.len(), out.len());
-    for &row in rows.iter().take(GROUPS_AHEAD * N) {
-        // SAFETY: a prefetch of any address is harmless.
-        unsafe { ask::<V>(data, row_bytes, row) };
-    }
+    let lines = row_bytes / LINE;
     for start in (0..rows.len()).step_by(N) {
-        for &row in rows.iter().skip(start + GROUPS_AHEAD * N).take(N) {
-            // SAFETY: as above.
-            unsafe { ask::<V>(data, row_bytes, row) };
-        }
         let count = N.min(rows.len() - start);
         let mut starts = [data.as_ptr(); N];
+        let (mut near, mut far) = (starts, starts);
         for i in 0..N {
             // A last group that is not full takes its last row several times.
             let row = rows[start + i.min(count - 1)] as usize;
             starts[i] = data[row * row_bytes..][..row_bytes].as_ptr();
+            near[i] = later::<N>(data, row_bytes, rows, start + NEAR_GROUPS * N + i);
+            far[i] = later::<N>(data, row_bytes, rows, start + FAR_GROUPS * N + i);
         }
         // SAFETY: every start has a row behind it.
-        let sums = unsafe { K::row_sums(starts, row_bytes / LINE, x.as_ptr()) };
+        let sums = unsafe { K::row_sums(starts, near, far, lines, x.as_ptr()) };
         out[start..start + count].copy_from_slice(&sums[..count]);
     }
 }
 
-/// Starts reading a row.
-///
-/// # Safety
-/// The CPU has the instruction set of `V`.
+/// Where a later row of the list begins; the last one beyond its end.
 #[inline(always)]
-unsafe fn ask<V: Vector>(data: &[u8], row_bytes: usize, row: u32) {
-    let row = data.as_ptr().wrapping_add(row as usize * row_bytes);
-    for line in (0..row_bytes).step_by(LINE) {
-        // SAFETY: a prefetch of any address is harmless.
-        unsafe { V::prefetch(row.wrapping_add(line)) };
-    }
+fn later<const N: usize>(data: &[u8], row_bytes: usize, rows: &[u32], index: usize) -> *const u8 {
+    data.as_ptr().wrapping_add(rows[index.min(rows.len() - 1)] as usize * row_bytes)
 }
 
 /// The same place of each row.
@@ -129,7 +126,13 @@ unsafe fn load_each<V: Vector, const N: usize>(rows: [*const u8; N], at: usize) 
 
 impl<V: Vector, const N: usize> RowSums<V, N> for Bits2 {
     #[inline(always)]
-    unsafe fn row_sums(rows: [*const u8; N], lines: usize, x: *const i8) -> [i32; N] {
+    unsafe fn row_sums(
+        rows: [*const u8; N],
+        near: [*const u8; N],
+        far: [*const u8; N],
+        lines: usize,
+        x: *const i8,
+    ) -> [i32; N] {
         let segment = (V::MAX_STEPS / (4 * V::PARTS)).max(1);
         let mut dots = [0; N];
         for first in (0..lines).step_by(segment) {
@@ -137,6 +140,10 @@ impl<V: Vector, const N: usize> RowSums<V, N> for Bits2 {
             unsafe {
                 let mut sums = [[V::zero(); 4]; N];
                 for line in first..lines.min(first + segment) {
+                    for i in 0..N {
+                        V::prefetch(near[i].wrapping_add(line * LINE));
+                        V::prefetch_far(far[i].wrapping_add(line * LINE));
+                    }
                     for part in 0..V::PARTS {
                         let bytes = load_each::<V, N>(rows, line * LINE + part * V::BYTES);
                         for digit in 0..4 {
@@ -162,7 +169,13 @@ impl<V: Vector, const N: usize> RowSums<V, N> for Bits2 {
 
 impl<V: Vector, const N: usize> RowSums<V, N> for Base3 {
     #[inline(always)]
-    unsafe fn row_sums(rows: [*const u8; N], lines: usize, x: *const i8) -> [i32; N] {
+    unsafe fn row_sums(
+        rows: [*const u8; N],
+        near: [*const u8; N],
+        far: [*const u8; N],
+        lines: usize,
+        x: *const i8,
+    ) -> [i32; N] {
         // In steps of four columns, as `dense.rs` has them.
         let segment = super::BASE3_STEPS * 4 / (5 * LINE);
         let mut dots = [0; N];
@@ -171,6 +184,10 @@ impl<V: Vector, const N: usize> RowSums<V, N> for Base3 {
             unsafe {
                 let mut sums = [[V::zero(); 2]; N];
                 for line in first..lines.min(first + segment) {
+                    for i in 0..N {
+                        V::prefetch(near[i].wrapping_add(line * LINE));
+                        V::prefetch_far(far[i].wrapping_add(line * LINE));
+                    }
                     for part in 0..V::PARTS {
                         let mut v = load_each::<V, N>(rows, line * LINE + part * V::BYTES);
                         for i in 0..N {

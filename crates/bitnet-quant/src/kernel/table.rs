@@ -1,6 +1,7 @@
 //! The algorithms compiled for one instruction set: a table of functions.
 
 use crate::PackedMatrix;
+use crate::kernel::Then;
 use crate::kernel::tile::TileProduct;
 use crate::kernel::unpack::TileSource;
 
@@ -18,8 +19,8 @@ pub(super) struct Table {
     pub(super) tile: unsafe fn(&mut TileProduct<'_>),
     /// See `unpack.rs`.
     pub(super) unpack: unsafe fn(TileSource<'_>, usize, std::ops::Range<usize>, &mut [u8]),
-    /// `out[i] = (sums[i] - offset) * factor`.
-    pub(super) scale: unsafe fn(&[i32], i32, f32, &mut [f32]),
+    /// See [`finish`].
+    pub(super) finish: unsafe fn(&[i32], i32, f32, Option<&[f32]>, Then, &mut [f32]),
     /// See `peak.rs`.
     pub(super) peak: unsafe fn(usize) -> i32,
     /// Products of one call of `dot`.
@@ -37,10 +38,32 @@ pub(super) struct OneToken {
     pub(super) columns: unsafe fn(&PackedMatrix, &[u32], &[i8], &mut [i32], &mut [i32]),
 }
 
+/// `y[i] = (sums[i] - offset) * factor (+ bias[i])`, and what becomes of it.
 #[inline(always)]
-pub(super) fn scale(sums: &[i32], offset: i32, factor: f32, out: &mut [f32]) {
-    for (out, sum) in out.iter_mut().zip(sums) {
-        *out = (sum - offset) as f32 * factor;
+pub(super) fn finish(
+    sums: &[i32],
+    offset: i32,
+    factor: f32,
+    bias: Option<&[f32]>,
+    then: Then,
+    out: &mut [f32],
+) {
+    let sums = sums.iter().map(|sum| (sum - offset) as f32 * factor);
+    let gate = |out: &mut f32, y: f32| {
+        let positive = out.max(0.0);
+        *out = positive * positive * y;
+    };
+    match (bias, then) {
+        (None, Then::Store) => out.iter_mut().zip(sums).for_each(|(out, y)| *out = y),
+        (None, Then::Relu2Gate) => out.iter_mut().zip(sums).for_each(|(out, y)| gate(out, y)),
+        (Some(bias), then) => {
+            for ((out, y), bias) in out.iter_mut().zip(sums).zip(bias) {
+                match then {
+                    Then::Store => *out = y + bias,
+                    Then::Relu2Gate => gate(out, y + bias),
+                }
+            }
+        }
     }
 }
 
@@ -49,6 +72,7 @@ macro_rules! table {
     ($vector:ty, #[$features:meta], rows $rows:literal, groups $groups:literal,
      tile $tile_rows:literal x $tokens:literal $(, tile_fn $tile:path)?) => {
         use $crate::PackedMatrix;
+        use $crate::kernel::Then;
         use $crate::kernel::table::{OneToken, Table};
         use $crate::kernel::tile::TileProduct;
         use $crate::kernel::unpack::TileSource;
@@ -65,7 +89,7 @@ macro_rules! table {
             nibbles: nibbles_of,
             tile: table!(@tile $($tile)?),
             unpack: unpack_of,
-            scale: scale_of,
+            finish: finish_of,
             peak: peak_of,
             products_per_dot: <$vector>::BYTES,
         };
@@ -92,8 +116,9 @@ macro_rules! table {
         table!(@function #[$features]
             unpack_of(w: TileSource<'_>, row: usize, cols: std::ops::Range<usize>, tile: &mut [u8])
             = unpack::unpack::<$vector>(w, row, cols, tile));
-        table!(@function #[$features] scale_of(sums: &[i32], offset: i32, factor: f32, out: &mut [f32])
-            = table::scale(sums, offset, factor, out));
+        table!(@function #[$features]
+            finish_of(sums: &[i32], offset: i32, factor: f32, bias: Option<&[f32]>, then: Then, out: &mut [f32])
+            = table::finish(sums, offset, factor, bias, then, out));
         table!(@function #[$features] peak_of(steps: usize) -> i32 = peak::steps::<$vector>(steps));
     };
     (@tile) => { tile_of };

@@ -121,11 +121,17 @@ fn scaling_and_bias_follow_the_formula() {
         let packed = PackedMatrix::new(&pool, &w, Order::Panels, Packing::Bits2).unwrap();
         let mut other = [0.0; 2];
         let products = [
-            Product { w: &packed, bias: Some(&[10.0, 0.0]), out: &mut out },
-            Product { w: &packed, bias: None, out: &mut other },
+            Product { w: &packed, bias: Some(&[10.0, 0.0]), out: &mut out, then: Then::Store },
+            Product { w: &packed, bias: None, out: &mut other, then: Then::Store },
         ];
         kernel.products(&pool, &x, products).unwrap();
         assert_eq!((out, other[0]), (expected, 191.0 * (0.5 / 127.0)));
+        for (bias, expected) in [(None, 4.0 * 191.0 * (0.5 / 127.0)), (Some(&[10.0, 0.0][..]), 4.0 * expected[0])] {
+            let mut gate = [2.0, -3.0];
+            let product = Product { w: &packed, bias, out: &mut gate, then: Then::Relu2Gate };
+            kernel.products(&pool, &x, [product]).unwrap();
+            assert_eq!(gate, [expected, 0.0]);
+        }
     }
 }
 

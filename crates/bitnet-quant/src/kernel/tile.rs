@@ -11,9 +11,6 @@ use super::vector::Vector;
 use crate::activation::TOKEN_BLOCK;
 use crate::packing::LINE;
 
-/// How far ahead codes are asked for from the second-level cache.
-const AHEAD: usize = 8 * LINE;
-
 /// A product of a tile: `out[t * out_stride + row] += t_row . x_t`.
 pub(super) struct TileProduct<'a> {
     /// `[group][block][64]`.
@@ -100,11 +97,8 @@ unsafe fn piece<V: Vector, const R: usize, const T: usize>(
                 for r in 1..R {
                     codes[r] = V::load(starts[r].add(block * LINE));
                 }
-                if V::PARTS == 1 {
-                    for r in 0..R {
-                        V::prefetch(starts[r].wrapping_add(block * LINE + AHEAD));
-                    }
-                }
+                // The next tokens; the codes stay in the first-level cache.
+                V::prefetch(x.wrapping_add(p.x_stride + block * TOKEN_BLOCK * 4).cast());
                 for t in 0..T {
                     let x4 = V::repeat(x.add((block * TOKEN_BLOCK + t) * 4));
                     for r in 0..R {

@@ -87,8 +87,10 @@ pub(super) unsafe fn unpack<V: Vector>(
         }
         Order::Columns => {
             let (line, digit) = (row / line_codes, row % line_codes / LINE);
+            let (data, column_bytes) = (&**w.data(), w.unit_bytes());
             for block in 0..blocks {
-                let [a, b, c, d] = unpack_columns(w, (line, digit), cols.start + 4 * block);
+                let first = cols.start + 4 * block;
+                let [a, b, c, d] = unpack_columns(data, column_bytes, w.packing(), (line, digit), first);
                 for part in 0..V::PARTS {
                     let at = part * V::BYTES;
                     // SAFETY: every column has a line of codes, every group of the tile a line for the block.

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::PackedMatrix;
 use super::source::{SourceRow, encode_columns};
 use crate::TernaryMatrix;
 use crate::packing::{LINE, Packing};
@@ -44,13 +43,18 @@ pub(super) fn pack(matrix: &TernaryMatrix, columns: Range<usize>, packing: Packi
 
 /// The codes of 64 rows, digit `digit` of line `line`, of the four columns from `first` on, in the order of the bytes.
 #[inline(always)]
-pub(crate) fn unpack(matrix: &PackedMatrix, (line, digit): (usize, usize), first: usize) -> [[u8; LINE]; 4] {
-    let (column_bytes, packing) = (matrix.unit_bytes(), matrix.packing);
+pub(crate) fn unpack(
+    data: &[u8],
+    column_bytes: usize,
+    packing: Packing,
+    (line, digit): (usize, usize),
+    first: usize,
+) -> [[u8; LINE]; 4] {
     let mut codes = [[0; LINE]; 4];
     for i in 0..4 {
         // Beyond the last column the activations are 0.
-        let column = (first + i).min(matrix.cols - 1);
-        let bytes = &matrix.data[column * column_bytes + line * LINE..][..LINE];
+        let at = ((first + i) * column_bytes).min(data.len() - column_bytes) + line * LINE;
+        let bytes = &data[at..at + LINE];
         match packing {
             Packing::Bits2 => decode_all(bytes, &mut codes[i], |byte| Packing::Bits2.decode(byte, digit)),
             Packing::Base3 => decode_all(bytes, &mut codes[i], |byte| Packing::Base3.decode(byte, digit)),

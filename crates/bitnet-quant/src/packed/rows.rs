@@ -23,7 +23,10 @@ pub(super) fn pack(matrix: &TernaryMatrix, row: usize, packing: Packing, out: &m
 }
 
 /// The codes of 64 rows from `first` on and the columns of `lines`, `[group of 16][block][64]`: a tile. Rows beyond the
-/// last are left as they are.
+/// last hold anything.
+///
+/// The packed bytes are brought into the order of a tile first, four to a row, and taken apart then: a byte moves once for
+/// all of its codes.
 #[inline(always)]
 pub(crate) fn unpack(
     matrix: &PackedMatrix,
@@ -32,18 +35,25 @@ pub(crate) fn unpack(
     blocks: usize,
     tile: &mut [u8],
 ) {
-    let (row_bytes, packing) = (matrix.unit_bytes(), matrix.packing);
-    for row in first..(first + LINE).min(matrix.rows) {
-        let bytes = &matrix.data[row * row_bytes..][..row_bytes];
-        for (index, line) in bytes.as_chunks::<LINE>().0[lines.clone()].iter().enumerate() {
-            for digit in 0..packing.digits() {
-                let mut codes = [0; LINE];
-                for at in 0..LINE {
-                    codes[at] = packing.decode(line[at], digit);
+    const FOURS: usize = LINE / 4;
+    let (row_bytes, packing, data) = (matrix.unit_bytes(), matrix.packing, &*matrix.data);
+    for (group, tile) in tile.chunks_exact_mut(blocks * LINE).enumerate() {
+        let first = first + 16 * group;
+        for (index, line) in lines.clone().enumerate() {
+            let mut bytes = [[0; LINE]; FOURS];
+            for (lane, row) in (first..matrix.rows.min(first + 16)).enumerate() {
+                let line = &data[row * row_bytes + line * LINE..][..LINE];
+                for (bytes, four) in bytes.iter_mut().zip(line.as_chunks::<4>().0) {
+                    bytes[4 * lane..4 * lane + 4].copy_from_slice(four);
                 }
-                let block = (index * packing.digits() + digit) * LINE / 4;
-                if block < blocks {
-                    spread(&codes[..4 * (blocks - block).min(LINE / 4)], row - first, block, blocks, tile);
+            }
+            for digit in 0..packing.digits() {
+                let block = (index * packing.digits() + digit) * FOURS;
+                let out = &mut tile[block.min(blocks) * LINE..(block + FOURS).min(blocks) * LINE];
+                let pairs = out.iter_mut().zip(bytes.as_flattened());
+                match packing {
+                    Packing::Bits2 => pairs.for_each(|(code, byte)| *code = Packing::Bits2.decode(*byte, digit)),
+                    Packing::Base3 => pairs.for_each(|(code, byte)| *code = Packing::Base3.decode(*byte, digit)),
                 }
             }
         }

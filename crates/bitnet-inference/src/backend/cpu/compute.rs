@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bitnet_core::{DisjointSlice, FloatKernels, ThreadPool};
-use bitnet_quant::{Product, QuantizedActivations, TernaryKernel};
+use bitnet_quant::{Product, QuantizedActivations, TernaryKernel, Then};
 
 use super::prepared::PreparedLinear;
 use crate::Result;
@@ -16,6 +16,26 @@ pub(super) struct Compute {
     pub(super) pool: Arc<ThreadPool>,
     pub(super) floats: FloatKernels,
     pub(super) ternary: TernaryKernel,
+}
+
+/// An input of linears, and the norm between.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Input<'a> {
+    /// `[tokens, width]`.
+    pub(super) x: &'a [f32],
+    /// `[width]`, where there is a norm.
+    pub(super) norm: Option<&'a [f32]>,
+    pub(super) eps: f32,
+}
+
+impl Input<'_> {
+    fn quantize(&self, compute: &Compute, quantized: &mut QuantizedActivations, width: usize) {
+        let Compute { pool, floats, .. } = compute;
+        match self.norm {
+            Some(norm) => quantized.quantize_normed(pool, floats, self.x, norm, self.eps),
+            None => quantized.quantize(pool, floats, self.x, width),
+        }
+    }
 }
 
 /// Elements of a vector that a thread takes at once; fewer are not worth a second thread.
@@ -69,28 +89,32 @@ impl Compute {
         });
     }
 
-    /// Several linears of one input, in one dispatch where they are ternary and have no norm of their own: those share
-    /// its quantization.
+    /// Several linears of one input. Where they are ternary and have no norm of their own, they share its quantization
+    /// and one dispatch, and `normed` is not written; else the normalised input is in `normed` afterwards.
     pub(super) fn linears<const N: usize>(
         &self,
-        x: &[f32],
+        input: Input<'_>,
         normed: &mut [f32],
         quantized: &mut QuantizedActivations,
         outputs: [(&PreparedLinear, &mut [f32]); N],
     ) -> Result<()> {
-        let mut plain = outputs.iter().map(|(linear, _)| match linear {
-            PreparedLinear::Ternary(linear) => linear.norm().is_none(),
-            PreparedLinear::Float(_) => false,
-        });
-        if plain.all(|is| is) {
-            return self.shared(x, quantized, outputs);
+        if outputs.iter().all(|(linear, _)| linear.is_plain()) {
+            input.quantize(self, quantized, outputs[0].0.cols());
+            return self.products(quantized, outputs);
         }
+        let x = match input.norm {
+            Some(norm) => {
+                self.rms_norm(input.x, norm, input.eps, &mut normed[..input.x.len()]);
+                &normed[..input.x.len()]
+            }
+            None => input.x,
+        };
         for (linear, out) in outputs {
             match linear {
                 PreparedLinear::Float(linear) => self.float_linear(linear, x, out),
                 PreparedLinear::Ternary(linear) => {
-                    linear.quantize_input(&self.pool, &self.floats, x, normed, quantized);
-                    let product = Product { w: linear.weight(), bias: linear.bias(), out };
+                    linear.quantize_input(&self.pool, &self.floats, x, quantized);
+                    let product = Product { w: linear.weight(), bias: linear.bias(), out, then: Then::Store };
                     self.ternary.products(&self.pool, quantized, [product])?;
                 }
             }
@@ -98,17 +122,17 @@ impl Compute {
         Ok(())
     }
 
-    fn shared<const N: usize>(
+    fn products<const N: usize>(
         &self,
-        x: &[f32],
-        quantized: &mut QuantizedActivations,
+        quantized: &QuantizedActivations,
         outputs: [(&PreparedLinear, &mut [f32]); N],
     ) -> Result<()> {
         let products = outputs.map(|(linear, out)| match linear {
-            PreparedLinear::Ternary(linear) => Product { w: linear.weight(), bias: linear.bias(), out },
-            PreparedLinear::Float(_) => unreachable!("the caller looked"),
+            PreparedLinear::Ternary(linear) => {
+                Product { w: linear.weight(), bias: linear.bias(), out, then: Then::Store }
+            }
+            PreparedLinear::Float(_) => unreachable!("plain linears are ternary"),
         });
-        quantized.quantize(&self.pool, &self.floats, x, products[0].w.cols());
         Ok(self.ternary.products(&self.pool, quantized, products)?)
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::CpuSequence;
 use super::attention::{attention, rotate_and_store};
+use super::compute::Input;
 use super::mlp::mlp;
 use super::prepared::PreparedLinear;
 use super::scratch::Scratch;
@@ -40,28 +41,21 @@ impl CpuSequence {
     ) -> Result<()> {
         let config = &self.model.config;
         let compute = &self.compute;
-        let Scratch { hidden, normed, linear_normed, quantized, q, k, v, attended, added, .. } =
-            &mut self.scratch;
+        let Scratch { hidden, normed, quantized, q, k, v, attended, added, .. } = &mut self.scratch;
         let width = tokens * config.hidden_size;
         let (q_width, kv_width) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let (hidden, added) = (&mut hidden[..width], &mut added[..width]);
         let (q, k, v) =
             (&mut q[..tokens * q_width], &mut k[..tokens * kv_width], &mut v[..tokens * kv_width]);
-        compute.rms_norm(hidden, &part.norm, config.rms_norm_eps, &mut normed[..width]);
+        let eps = config.rms_norm_eps;
+        let input = Input { x: hidden, norm: Some(&part.norm), eps };
         let outputs = [(&part.q, &mut *q), (&part.k, &mut *k), (&part.v, &mut *v)];
-        compute.linears(&normed[..width], linear_normed, quantized, outputs)?;
+        compute.linears(input, normed, quantized, outputs)?;
         rotate_and_store(compute, config, &self.rope, &mut self.cache, layer, q, k, v);
         let attended = &mut attended[..q.len()];
         self.traffic.kv_bytes += attention(compute, config, &self.cache, layer, q, attended);
-        let input = match &part.sub_norm {
-            Some(weight) => {
-                let normed = &mut normed[..attended.len()];
-                compute.rms_norm(attended, weight, config.rms_norm_eps, normed);
-                &*normed
-            }
-            None => &*attended,
-        };
-        compute.linears(input, linear_normed, quantized, [(&part.o, &mut *added)])?;
+        let input = Input { x: attended, norm: part.sub_norm.as_deref(), eps };
+        compute.linears(input, normed, quantized, [(&part.o, &mut *added)])?;
         compute.add(hidden, added);
         let linears = [&part.q, &part.k, &part.v, &part.o];
         self.traffic.weight_bytes += linears.map(PreparedLinear::weight_bytes).iter().sum::<usize>() as u64;

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bitnet_core::{DisjointSlice, FloatMatrix};
-use bitnet_quant::{CompactRows, Margin, Product, SplitActivations};
+use bitnet_quant::{CompactRows, Margin, Product, SplitActivations, Then};
 
 use super::CpuSequence;
 use super::compute::Compute;
@@ -64,7 +64,7 @@ impl CpuSequence {
     pub(super) fn all_logits(&mut self, count: usize) -> Result<()> {
         self.normalise_last(count);
         let config = &self.model.config;
-        let Scratch { normed, quantized, linear_normed, logits, .. } = &mut self.scratch;
+        let Scratch { normed, quantized, logits, .. } = &mut self.scratch;
         let normed = &normed[..count * config.hidden_size];
         let needed = count * config.vocab_size;
         if logits.len() < needed {
@@ -74,8 +74,8 @@ impl CpuSequence {
         let Compute { pool, floats, ternary } = &self.compute;
         let bytes = match &self.model.head {
             Head::Ternary(head) => {
-                head.quantize_input(pool, floats, normed, linear_normed, quantized);
-                let product = Product { w: head.weight(), bias: head.bias(), out: logits };
+                head.quantize_input(pool, floats, normed, quantized);
+                let product = Product { w: head.weight(), bias: head.bias(), out: logits, then: Then::Store };
                 ternary.products(pool, quantized, [product])?;
                 head.weight().data().len()
             }

@@ -4,12 +4,13 @@
 //! front of `down` the neurons become int8; a 0 there adds nothing, and its column of `down` is not read. The result is
 //! the dense one, bit for bit.
 
-use bitnet_quant::PackedLinear;
+use bitnet_quant::{PackedLinear, Product, Then};
 
-use super::compute::Compute;
+use super::compute::{Compute, Input};
 use super::prepared::PreparedLinear;
 use super::scratch::Scratch;
 use crate::Result;
+use crate::activation::Activation;
 use crate::backend::Traffic;
 use crate::config::ModelConfig;
 use crate::model::Mlp;
@@ -24,7 +25,6 @@ pub(super) fn mlp(
     traffic: &mut Traffic,
 ) -> Result<()> {
     let width = tokens * config.hidden_size;
-    compute.rms_norm(&s.hidden[..width], &part.norm, config.rms_norm_eps, &mut s.normed[..width]);
     match part.sparse() {
         Some(linears) if tokens == 1 => sparse(compute, config, part, linears, s, traffic)?,
         _ => dense(compute, config, part, s, tokens, traffic)?,
@@ -41,14 +41,26 @@ fn dense(
     tokens: usize,
     traffic: &mut Traffic,
 ) -> Result<()> {
-    let (hidden, inner) = (tokens * config.hidden_size, tokens * config.intermediate_size);
-    let Scratch { normed, linear_normed, quantized, gate, up, added, .. } = s;
+    let (width, inner) = (tokens * config.hidden_size, tokens * config.intermediate_size);
+    let Scratch { hidden, normed, quantized, gate, up, added, .. } = s;
     let (gate, up) = (&mut gate[..inner], &mut up[..inner]);
-    let outputs = [(&part.gate, &mut *gate), (&part.up, &mut *up)];
-    compute.linears(&normed[..hidden], linear_normed, quantized, outputs)?;
-    compute.gate(config.activation, gate, up);
-    let input = sub_norm(compute, config, part, gate, normed);
-    compute.linears(input, linear_normed, quantized, [(&part.down, &mut added[..hidden])])?;
+    let eps = config.rms_norm_eps;
+    let input = Input { x: &hidden[..width], norm: Some(&part.norm), eps };
+    match &part.up {
+        PreparedLinear::Ternary(up)
+            if config.activation == Activation::Relu2 && part.gate.is_plain() && part.up.is_plain() =>
+        {
+            compute.linears(input, normed, quantized, [(&part.gate, &mut *gate)])?;
+            let product = Product { w: up.weight(), bias: up.bias(), out: gate, then: Then::Relu2Gate };
+            compute.ternary.products(&compute.pool, quantized, [product])?;
+        }
+        _ => {
+            compute.linears(input, normed, quantized, [(&part.gate, &mut *gate), (&part.up, &mut *up)])?;
+            compute.gate(config.activation, gate, up);
+        }
+    }
+    let input = Input { x: gate, norm: part.sub_norm.as_deref(), eps };
+    compute.linears(input, normed, quantized, [(&part.down, &mut added[..width])])?;
     let linears = [&part.gate, &part.up, &part.down];
     traffic.weight_bytes += linears.map(PreparedLinear::weight_bytes).iter().sum::<usize>() as u64;
     Ok(())
@@ -63,12 +75,15 @@ fn sparse(
     traffic: &mut Traffic,
 ) -> Result<()> {
     let Compute { pool, floats, ternary } = compute;
-    let Scratch { normed, linear_normed, quantized, gate, up, added, chosen, sparse, .. } = s;
-    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-    let (gate, added) = (&mut gate[..inner], &mut added[..hidden]);
-    compute.linears(&normed[..hidden], linear_normed, quantized, [(&part.gate, &mut *gate)])?;
+    let Scratch { hidden, normed, quantized, gate, up, added, chosen, sparse, .. } = s;
+    let (width, inner) = (config.hidden_size, config.intermediate_size);
+    let (gate, added) = (&mut gate[..inner], &mut added[..width]);
+    let eps = config.rms_norm_eps;
+    let input = Input { x: &hidden[..width], norm: Some(&part.norm), eps };
+    compute.linears(input, normed, quantized, [(&part.gate, &mut *gate)])?;
     if up_linear.norm().is_some() || gate_linear.norm().is_some() {
-        up_linear.quantize_input(pool, floats, &normed[..hidden], linear_normed, quantized);
+        compute.rms_norm(&hidden[..width], &part.norm, eps, &mut normed[..width]);
+        up_linear.quantize_input(pool, floats, &normed[..width], quantized);
     }
 
     // A gate that is no number is looked at, so that its neuron says so.
@@ -87,8 +102,14 @@ fn sparse(
         };
     }
 
-    let input = sub_norm(compute, config, part, gate, normed);
-    down_linear.quantize_input(pool, floats, input, linear_normed, quantized);
+    match &part.sub_norm {
+        Some(norm) if down_linear.norm().is_none() => quantized.quantize_normed(pool, floats, gate, norm, eps),
+        Some(norm) => {
+            compute.rms_norm(gate, norm, eps, &mut normed[..inner]);
+            down_linear.quantize_input(pool, floats, &normed[..inner], quantized);
+        }
+        None => down_linear.quantize_input(pool, floats, gate, quantized),
+    }
     choose(chosen, quantized.token(0), |code| *code != 0);
     ternary.column_product(pool, down_linear.weight(), quantized, chosen, sparse, added)?;
     if let Some(bias) = down_linear.bias() {
@@ -102,20 +123,6 @@ fn sparse(
     traffic.weight_bytes += part.gate.weight_bytes() as u64;
     traffic.weight_bytes += bytes(up_linear, active) + bytes(down_linear, chosen.len());
     Ok(())
-}
-
-/// The input of the down projection, `gate` itself or normalised.
-fn sub_norm<'a>(
-    compute: &Compute,
-    config: &ModelConfig,
-    part: &Mlp<PreparedLinear>,
-    gate: &'a [f32],
-    normed: &'a mut [f32],
-) -> &'a [f32] {
-    let Some(weight) = &part.sub_norm else { return gate };
-    let normed = &mut normed[..gate.len()];
-    compute.rms_norm(gate, weight, config.rms_norm_eps, normed);
-    normed
 }
 
 /// Writes the places of the elements that `is_chosen` to `chosen`.

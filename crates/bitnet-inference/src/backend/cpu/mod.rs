@@ -24,7 +24,7 @@ use crate::rope::RopeTable;
 use crate::{Error, Result};
 
 /// Tokens per step of the prefill: enough for the unpacking of a weight to be small against its use.
-const CHUNK: usize = 256;
+const CHUNK: usize = 512;
 
 /// How to run on the CPU. The defaults lose nothing.
 #[derive(Debug, Clone, Copy, Default)]

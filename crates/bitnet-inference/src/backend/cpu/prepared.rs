@@ -59,6 +59,19 @@ impl Prepared {
 }
 
 impl PreparedLinear {
+    /// Whether it is ternary and has no norm of its own.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self, Self::Ternary(linear) if linear.norm().is_none())
+    }
+
+    /// Number of inputs.
+    pub(super) fn cols(&self) -> usize {
+        match self {
+            Self::Ternary(linear) => linear.weight().cols(),
+            Self::Float(linear) => linear.weight.cols(),
+        }
+    }
+
     /// Bytes of the weights.
     pub(super) fn weight_bytes(&self) -> usize {
         match self {

@@ -12,8 +12,6 @@ pub(super) struct Scratch {
     pub(super) hidden: Vec<f32>,
     /// A normalised input.
     pub(super) normed: Vec<f32>,
-    /// Output of a norm inside a linear.
-    pub(super) linear_normed: Vec<f32>,
     /// Queries, and then the output of the attention.
     pub(super) q: Vec<f32>,
     pub(super) k: Vec<f32>,
@@ -41,11 +39,6 @@ impl Scratch {
         Self {
             hidden: buffer(config.hidden_size),
             normed: buffer(widest),
-            linear_normed: if config.quantization.input_norm_eps.is_some() {
-                buffer(widest)
-            } else {
-                Vec::new()
-            },
             q: buffer(q_width),
             k: buffer(kv_width),
             v: buffer(kv_width),

@@ -15,7 +15,7 @@ use crate::{Error, Order, PackedMatrix, Packing, QuantizedActivations, Result, T
 
 /// Lines of a row in a tile: few enough for 32 rows of codes, and the activations of a block of tokens, to stay in the
 /// first-level cache.
-const TILE_LINES: usize = 3;
+const TILE_LINES: usize = 2;
 
 /// One of several products of the same activations.
 #[derive(Debug)]

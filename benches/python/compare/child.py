@@ -1,6 +1,6 @@
 """One engine in a process of its own: clean memory, its thread count set before anything is imported.
 
-`python -m compare.child MODULE ENGINE REQUEST` prints one JSON row per line. If it fails, the last line it
+`python -m compare.child MODULE ENGINE REQUEST` prints one JSON row per line. If it fails, the last error it
 wrote to stderr is the reason.
 """
 
@@ -41,7 +41,9 @@ def reason(status: int, stderr: str) -> str:
     if status < 0:
         return f"ended by {signal.Signals(-status).name}"
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else f"ended with status {status}"
+    # Some programs say how to get help after the error.
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or [f"ended with status {status}"])[-1]
 
 
 def use_cpus(count: int) -> None:

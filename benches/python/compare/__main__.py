@@ -10,7 +10,7 @@ from pathlib import Path
 from compare.checkpoint import Checkpoint
 from compare.child import measure_in_child
 from compare.peers import PEERS, Peer
-from compare.report import machine, to_json, to_markdown, to_table
+from compare.report import figure, machine, to_json, to_markdown, to_table
 from compare.row import Comparison, Request, Skipped
 
 
@@ -59,6 +59,8 @@ def compare(peer: Peer, asked: Iterator[Request], comparison: Comparison) -> Non
             continue
         print(f"{peer.engine()}, {request.weights}, threads {request.threads} ...", file=sys.stderr)
         rows, skipped = measure_in_child(peer.module, peer.engine(), request)
+        for row in rows:
+            print(f"  {row.test}: {figure(row.tokens_per_s.median)} tokens/s", file=sys.stderr)
         comparison.rows.extend(rows)
         comparison.skipped.extend([skipped] if skipped else [])
 

@@ -52,8 +52,9 @@ class Checkpoint:
         return np.concatenate([packed >> shift & 3 for shift in (0, 2, 4, 6)])
 
     def parameters(self) -> int:
-        """How many weights the model has, ternary ones counted one by one."""
-        return sum(array.size * (4 if dtype == "U8" else 1) for dtype, array in self._tensors.values())
+        """How many weights the model has, ternary ones counted one by one, scales not."""
+        weights = (tensor for name, tensor in self._tensors.items() if not name.endswith("weight_scale"))
+        return sum(array.size * (4 if dtype == "U8" else 1) for dtype, array in weights)
 
     def describe(self) -> str:
         """The shape in one line."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,10 @@ def rows(request: Request, engine: str) -> Iterator[Row]:
 
 def ensure_gguf(request: Request) -> Path:
     """The converted file; written by a process of its own unless one newer than the checkpoint is there."""
-    file = request.work / f"{request.model.resolve().name}.{request.weights}.gguf"
+    folder = request.model.resolve()
+    # Folders of one name are told apart.
+    place = zlib.crc32(str(folder).encode())
+    file = request.work / f"{folder.name}-{place:08x}.{request.weights}.gguf"
     newest = max(shard.stat().st_mtime for shard in Checkpoint(request.model).files)
     if not file.exists() or file.stat().st_mtime < newest:
         command = [sys.executable, "-m", "compare.gguf_file", str(request.model), request.weights, str(file)]

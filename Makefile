@@ -22,6 +22,10 @@ endif
 PY := $(BIN)/python$(EXE)
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 BITNET := $(BIN)/bitnet$(EXE)
+# The engines that bench-compare measures have dependencies of their own; .venv stays without them.
+COMPARE_VENV := .venv-compare
+COMPARE_PY := $(COMPARE_VENV)/$(notdir $(BIN))/python$(EXE)
+COMPARE_PIP := $(COMPARE_PY) -m pip --disable-pip-version-check --quiet
 
 CARGO ?= cargo
 # Make it empty to let cargo write Cargo.lock while dependencies change.
@@ -89,6 +93,11 @@ cross: ## ARM kernels under emulation, Apple types, Metal kernels on the CPU (De
 bench: ## Kernel benchmarks; BENCH_ARGS go to criterion, after --
 	$(CARGO) bench -p bitnet-benchmarks $(CARGO_FLAGS) $(BENCH_ARGS)
 
+.PHONY: bench-compare
+bench-compare: $(COMPARE_VENV)/.compare $(VENV)/.wheel-release ## This engine beside others from PyPI; BENCH_ARGS: a checkpoint folder, options (--help)
+	$(COMPARE_PIP) install --force-reinstall --no-deps dist/*.whl
+	PYTHONPATH=benches/python $(COMPARE_PY) -m compare $(BENCH_ARGS)
+
 .PHONY: lint
 lint: lint-quick lint-stubs ## All linters
 
@@ -134,8 +143,8 @@ hooks: ## Run the linters before every commit
 	git config core.hooksPath .githooks
 
 .PHONY: clean
-clean: ## Remove .venv, wheels and caches (`cargo clean` removes target/)
-	rm -rf $(VENV) dist target/wheel-dev .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove both venvs, wheels and caches (`cargo clean` removes target/)
+	rm -rf $(VENV) $(COMPARE_VENV) dist target/wheel-dev .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # --- The virtual environment ----------------------------------------------------------------------
 
@@ -151,6 +160,12 @@ $(VENV)/.tools-build: $(VENV)/.base pyproject.toml
 
 $(VENV)/.tools-dev: $(VENV)/.base pyproject.toml
 	$(PIP) install --group dev
+	@touch $@
+
+$(COMPARE_VENV)/.compare: $(VENV)/.base pyproject.toml
+	$(PYTHON) -m venv $(COMPARE_VENV)
+	$(COMPARE_PIP) install --upgrade "pip>=25.1,<27"
+	CMAKE_ARGS="-DGGML_NATIVE=ON" $(COMPARE_PIP) install --group compare
 	@touch $@
 
 # One wheel is installed at a time: installing one makes the other's stamp void. A rebuilt wheel has

@@ -15,6 +15,10 @@ use crate::packing::{LINE, Packing};
 
 /// Columns of one visit of the sums, for the widest kernels.
 const MAX_COLUMNS: usize = 16;
+/// Sums that 16 rows of each digit take together. They also tell the packings apart: a closure would have no
+/// instruction set of its own, and where the compiler does not inline it, every vector instruction becomes a call.
+const BITS2_SUMS: usize = 4;
+const BASE3_SUMS: usize = 6;
 
 /// `out[row] += t[row, columns] . x[columns]`, two bits a code.
 ///
@@ -30,23 +34,9 @@ pub(super) unsafe fn bits2<V: Vector, const GROUPS: usize>(
     out: &mut [i32],
 ) {
     for columns in columns.chunks(BASE3_STEPS * 4) {
-        scratch.fill(0);
-        let visit = |columns: &[u32], next: &[u32], scratch: &mut [i32]| {
-            // SAFETY: as the caller's.
-            unsafe {
-                add_columns::<V, GROUPS, 4>(data, column_bytes, columns, next, x, scratch, |bytes, x4| {
-                    let mut sums = [V::zero(); 4];
-                    for (bytes, x4) in bytes.into_iter().zip(x4) {
-                        for digit in 0..4 {
-                            sums[digit] = V::dot(sums[digit], bytes.pair(digit), x4);
-                        }
-                    }
-                    sums
-                });
-            }
-        };
-        for_each_visit::<GROUPS>(columns, scratch, visit);
-        finish(Packing::Bits2, scratch, 4, out, |sums, digit, lane| {
+        // SAFETY: as the caller's.
+        unsafe { sum_columns::<V, GROUPS, BITS2_SUMS>(data, column_bytes, columns, x, scratch) };
+        finish(Packing::Bits2, scratch, BITS2_SUMS, out, |sums, digit, lane| {
             sums[digit * LANES + lane] >> (V::PAIR_SHIFT * digit)
         });
     }
@@ -66,46 +56,36 @@ pub(super) unsafe fn base3<V: Vector, const GROUPS: usize>(
     out: &mut [i32],
 ) {
     for columns in columns.chunks(BASE3_STEPS * 4) {
-        scratch.fill(0);
-        let visit = |columns: &[u32], next: &[u32], scratch: &mut [i32]| {
-            // SAFETY: as the caller's.
-            unsafe {
-                add_columns::<V, GROUPS, 6>(data, column_bytes, columns, next, x, scratch, |bytes, x4| {
-                    let mut sums = [V::zero(); 6];
-                    for (bytes, x4) in bytes.into_iter().zip(x4) {
-                        let mut v = bytes.trits();
-                        for k in 0..5 {
-                            sums[k] = V::dot(sums[k], v, x4);
-                            v = v.triple();
-                        }
-                        sums[5] = V::dot(sums[5], v, x4);
-                    }
-                    sums
-                });
-            }
-        };
-        for_each_visit::<GROUPS>(columns, scratch, visit);
-        finish(Packing::Base3, scratch, 6, out, |sums, digit, lane| {
+        // SAFETY: as the caller's.
+        unsafe { sum_columns::<V, GROUPS, BASE3_SUMS>(data, column_bytes, columns, x, scratch) };
+        finish(Packing::Base3, scratch, BASE3_SUMS, out, |sums, digit, lane| {
             super::digit_sum(sums[digit * LANES + lane], sums[(digit + 1) * LANES + lane])
         });
     }
 }
 
-/// Calls `visit(columns, the next ones, scratch)` for every `4 GROUPS` columns.
+/// Fills `scratch` with the sums of `columns`, `4 GROUPS` of them a visit.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
 #[inline(always)]
-fn for_each_visit<const GROUPS: usize>(
+unsafe fn sum_columns<V: Vector, const GROUPS: usize, const SUMS: usize>(
+    data: &[u8],
+    column_bytes: usize,
     columns: &[u32],
+    x: &[i8],
     scratch: &mut [i32],
-    visit: impl Fn(&[u32], &[u32], &mut [i32]),
 ) {
-    let count = 4 * GROUPS;
-    for (index, now) in columns.chunks(count).enumerate() {
-        let rest = &columns[(index * count + now.len()).min(columns.len())..];
-        visit(now, &rest[..rest.len().min(count)], scratch);
+    scratch.fill(0);
+    let mut next = columns.chunks(4 * GROUPS).skip(1);
+    for now in columns.chunks(4 * GROUPS) {
+        let next = next.next().unwrap_or_default();
+        // SAFETY: as the caller's.
+        unsafe { add_columns::<V, GROUPS, SUMS>(data, column_bytes, now, next, x, scratch) };
     }
 }
 
-/// Adds up to `4 GROUPS` columns to the sums, `SUMS` of them for every 16 rows of a digit.
+/// Adds up to `4 GROUPS` columns to the sums, `SUMS` of them for 16 rows of each digit.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
@@ -117,7 +97,6 @@ unsafe fn add_columns<V: Vector, const GROUPS: usize, const SUMS: usize>(
     next: &[u32],
     x: &[i8],
     scratch: &mut [i32],
-    products: impl Fn([V; GROUPS], [V; GROUPS]) -> [V::Sum; SUMS],
 ) {
     let lines = column_bytes / LINE;
     assert!(!columns.is_empty() && columns.len() <= 4 * GROUPS && 4 * GROUPS <= MAX_COLUMNS);
@@ -142,7 +121,7 @@ unsafe fn add_columns<V: Vector, const GROUPS: usize, const SUMS: usize>(
                     V::interleave(std::array::from_fn(|i| V::load(starts[4 * group + i].add(at))))
                 });
                 for q in 0..4 {
-                    let sums = products(std::array::from_fn(|group| bytes[group][q]), x4);
+                    let sums = products::<V, GROUPS, SUMS>(std::array::from_fn(|group| bytes[group][q]), x4);
                     for (index, sum) in sums.into_iter().enumerate() {
                         let lanes = ((line * 4 + q) * SUMS + index) * LANES + part * V::BYTES / 4;
                         V::add_to(sum, 0, scratch.as_mut_ptr().add(lanes));
@@ -150,6 +129,36 @@ unsafe fn add_columns<V: Vector, const GROUPS: usize, const SUMS: usize>(
                 }
             }
         }
+    }
+}
+
+/// The products of `GROUPS` vectors of codes with four activations each.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn products<V: Vector, const GROUPS: usize, const SUMS: usize>(
+    bytes: [V; GROUPS],
+    x4: [V; GROUPS],
+) -> [V::Sum; SUMS] {
+    // SAFETY: as the caller's.
+    unsafe {
+        let mut sums = [V::zero(); SUMS];
+        for group in 0..GROUPS {
+            if SUMS == BASE3_SUMS {
+                let mut v = bytes[group].trits();
+                sums[0] = V::dot(sums[0], v, x4[group]);
+                for k in 1..SUMS {
+                    v = v.triple();
+                    sums[k] = V::dot(sums[k], v, x4[group]);
+                }
+            } else {
+                for digit in 0..SUMS {
+                    sums[digit] = V::dot(sums[digit], bytes[group].pair(digit), x4[group]);
+                }
+            }
+        }
+        sums
     }
 }
 

@@ -79,18 +79,20 @@ pub(super) unsafe fn unpack<V: Vector>(
         }
         Order::Columns => {
             let (line, digit) = (row / line_codes, row % line_codes / LINE);
-            unpack_columns(w, (line, digit), cols.start, blocks, |block, codes| {
+            for block in 0..blocks {
+                let codes = unpack_columns(w, (line, digit), cols.start + 4 * block);
                 for part in 0..V::PARTS {
                     // SAFETY: every column has a line of codes, every group of the tile a line for the block.
                     unsafe {
-                        let load = |i: usize| V::load(codes[i].as_ptr().add(part * V::BYTES));
-                        for (q, four) in V::interleave(std::array::from_fn(load)).into_iter().enumerate() {
+                        let [a, b, c, d] = &codes;
+                        let load = [a, b, c, d].map(|codes| V::load(codes.as_ptr().add(part * V::BYTES)));
+                        for (q, four) in V::interleave(load).into_iter().enumerate() {
                             let at = (q * blocks + block) * LINE + part * V::BYTES;
                             four.store(tile[at..][..V::BYTES].as_mut_ptr());
                         }
                     }
                 }
-            });
+            }
         }
     }
 }

@@ -42,28 +42,20 @@ pub(super) fn pack(matrix: &TernaryMatrix, columns: Range<usize>, packing: Packi
     }
 }
 
-/// The codes of 64 rows, digit `digit` of line `line`, and four columns a block from `first` on, in the order of the
-/// bytes: `visit(block, codes of four columns)`.
+/// The codes of 64 rows, digit `digit` of line `line`, and the four columns from `first` on, in the order of the bytes.
 #[inline(always)]
-pub(crate) fn unpack(
-    matrix: &PackedMatrix,
-    (line, digit): (usize, usize),
-    first: usize,
-    blocks: usize,
-    mut visit: impl FnMut(usize, [[u8; LINE]; 4]),
-) {
+pub(crate) fn unpack(matrix: &PackedMatrix, (line, digit): (usize, usize), first: usize) -> [[u8; LINE]; 4] {
     let (column_bytes, packing) = (matrix.unit_bytes(), matrix.packing);
-    for block in 0..blocks {
-        let codes = std::array::from_fn(|i| {
-            // Beyond the last column the activations are 0.
-            let column = (first + 4 * block + i).min(matrix.cols - 1);
-            let bytes = &matrix.data[column * column_bytes + line * LINE..];
-            let bytes: &[u8; LINE] = bytes.first_chunk().expect("a column is whole lines");
-            match packing {
-                Packing::Bits2 => bytes.map(|byte| Packing::Bits2.decode(byte, digit)),
-                Packing::Base3 => bytes.map(|byte| Packing::Base3.decode(byte, digit)),
-            }
-        });
-        visit(block, codes);
+    let mut codes = [[0; LINE]; 4];
+    for (i, codes) in codes.iter_mut().enumerate() {
+        // Beyond the last column the activations are 0.
+        let column = (first + i).min(matrix.cols - 1);
+        let bytes = &matrix.data[column * column_bytes + line * LINE..][..LINE];
+        let pairs = codes.iter_mut().zip(bytes);
+        match packing {
+            Packing::Bits2 => pairs.for_each(|(code, byte)| *code = Packing::Bits2.decode(*byte, digit)),
+            Packing::Base3 => pairs.for_each(|(code, byte)| *code = Packing::Base3.decode(*byte, digit)),
+        }
     }
+    codes
 }

@@ -31,6 +31,8 @@ CARGO ?= cargo
 # Make it empty to let cargo write Cargo.lock while dependencies change.
 CARGO_FLAGS ?= --locked
 PROPTEST_CASES ?= 20000
+# What rustup calls a nightly toolchain with Miri; CI names one of a fixed day.
+MIRI_TOOLCHAIN ?= nightly
 BENCH_ARGS ?=
 
 # PyO3 reads these two when its build script runs. The interpreter is ours, and libpython is never
@@ -84,6 +86,28 @@ nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more
 	BITNET_NIGHTLY=1 PROPTEST_CASES=$(PROPTEST_CASES) \
 		$(CARGO) test --workspace --tests $(CARGO_FLAGS) -- --include-ignored
 	BITNET_NIGHTLY=1 $(PY) -m pytest -m "nightly or not nightly" --timeout=3600
+	$(MAKE) sanitize
+
+# The sanitizer comes with the stable toolchain, the switch for it does not. Naming the target keeps it out of build
+# scripts and macros, which rustc loads. The test left out is about sums, and takes minutes.
+.PHONY: sanitize
+sanitize: ## Unit tests of the crates with kernels under the address sanitizer (Linux)
+ifeq ($(shell uname -s),Linux)
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test -p bitnet-core -p bitnet-quant --lib $(CARGO_FLAGS) \
+		--target "$$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/sanitize -- --skip extremes_do_not_overflow
+else
+	@echo "skipped the address sanitizer: it is set up for Linux"
+endif
+
+# Miri interprets: only small tests, and only plain Rust, since it knows no more of the CPU than the target's baseline.
+.PHONY: miri
+miri: ## Shared memory, layouts and portable kernels under Miri (needs a nightly toolchain with it)
+	MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +$(MIRI_TOOLCHAIN) miri test -p bitnet-core --lib $(CARGO_FLAGS) \
+		--target-dir target/miri -- buffer:: disjoint:: thread_pool::tests::a_panic
+	MIRIFLAGS=-Zmiri-disable-isolation BITNET_ISA=scalar PROPTEST_CASES=4 \
+		$(CARGO) +$(MIRI_TOOLCHAIN) miri test -p bitnet-quant --lib $(CARGO_FLAGS) --target-dir target/miri \
+		-- activation::tests::follows packing:: ternary:: kernel::tests::no_row kernel::tests::rows_of_zeros \
+		kernel::tests::scaling kernel::tests::shapes
 
 .PHONY: cross
 cross: ## ARM kernels under emulation, Apple types, Metal kernels on the CPU (Debian on x86-64)

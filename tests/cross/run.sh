@@ -53,13 +53,23 @@ fi
 
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS=--sysroot=$arm_sysroot
-# max: dot product and more; neoverse-n1: dot product; cortex-a72: neither, so that the dispatch must fall back.
-for cpu in max neoverse-n1 cortex-a72; do
+# Tests ARM on the emulated CPU $1, which must run the kernels of the instruction sets $2, and no others.
+test_arm() {
+    local cpu=$1 expected=$2 tested
+    local -x CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -cpu $cpu -L /usr/aarch64-linux-gnu"
+    local test=(/usr/bin/cargo test --target aarch64-unknown-linux-gnu --target-dir "$work/arm" --lib)
     echo "== ARM, emulated CPU $cpu"
-    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -cpu $cpu -L /usr/aarch64-linux-gnu" \
-        /usr/bin/cargo test --target aarch64-unknown-linux-gnu --target-dir "$work/arm" --lib \
-        -p bitnet-core -p bitnet-quant
-done
+    "${test[@]}" -p bitnet-core -p bitnet-quant
+    tested=$("${test[@]}" --quiet -p bitnet-quant self_test -- --nocapture | sed -n 's/^tested \(.*\):.*/\1/p' | xargs)
+    echo "instruction sets on $cpu: $tested"
+    if [ "$tested" != "$expected" ]; then
+        echo "expected: $expected" >&2
+        exit 1
+    fi
+}
+test_arm max "scalar neon neon-dotprod neon-i8mm"
+test_arm neoverse-n1 "scalar neon neon-dotprod"
+test_arm cortex-a72 "scalar neon"
 
 echo "== Apple, types and lints"
 export CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS=--sysroot=$apple_sysroot

@@ -1,25 +1,25 @@
 //! Large blocks of memory straight from the operating system.
 
-use memmap2::MmapMut;
-
 use crate::{Error, Result};
+
+#[cfg(not(miri))]
+type Map = memmap2::MmapMut;
+/// Miri runs no code of the operating system, and knows little of what is asked of it here.
+#[cfg(miri)]
+type Map = Vec<u8>;
 
 /// Zeroed bytes at the start of a page, in huge pages where the system allows them: weights are read from end to end,
 /// and with small pages a decoded token would need a hundred thousand translations of addresses.
 #[derive(Debug)]
 pub struct Pages {
-    map: MmapMut,
+    map: Map,
     len: usize,
 }
 
 impl Pages {
     /// Errors: [`Error::OutOfMemory`].
     pub fn zeroed(len: usize) -> Result<Self> {
-        let map = MmapMut::map_anon(len.max(1)).map_err(|_| Error::OutOfMemory { bytes: len })?;
-        #[cfg(target_os = "linux")]
-        // Where it is not allowed, small pages do.
-        drop(map.advise(memmap2::Advice::HugePage));
-        Ok(Self { map, len })
+        Ok(Self { map: map(len)?, len })
     }
 
     /// The bytes.
@@ -28,13 +28,30 @@ impl Pages {
     }
 }
 
+#[cfg(not(miri))]
+fn map(len: usize) -> Result<Map> {
+    let map = Map::map_anon(len.max(1)).map_err(|_| Error::OutOfMemory { bytes: len })?;
+    #[cfg(target_os = "linux")]
+    // Where it is not allowed, small pages do.
+    drop(map.advise(memmap2::Advice::HugePage));
+    Ok(map)
+}
+
+#[cfg(miri)]
+fn map(len: usize) -> Result<Map> {
+    let mut map = Vec::new();
+    map.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes: len })?;
+    map.resize(len, 0);
+    Ok(map)
+}
+
 impl AsRef<[u8]> for Pages {
     fn as_ref(&self) -> &[u8] {
         &self.map[..self.len]
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
 

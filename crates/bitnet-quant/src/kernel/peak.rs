@@ -19,6 +19,16 @@ const SUMS: usize = 12;
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 pub(super) unsafe fn steps<V: Vector>(steps: usize) -> i32 {
+    // SAFETY: as the caller's.
+    unsafe { steps_of::<V>(steps, |sum, codes, x| V::dot(sum, codes, x)) }
+}
+
+/// [`steps`] of another product.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn steps_of<V: Vector>(steps: usize, product: impl Fn(V::Sum, V, V) -> V::Sum) -> i32 {
     let bytes = black_box([1_u8; 64]);
     // SAFETY: the array holds a vector of any size.
     unsafe {
@@ -26,7 +36,7 @@ pub(super) unsafe fn steps<V: Vector>(steps: usize) -> i32 {
         let mut sums = [V::zero(); SUMS];
         for _ in 0..steps {
             for sum in &mut sums {
-                *sum = V::dot(*sum, codes, x);
+                *sum = product(*sum, codes, x);
             }
         }
         let mut total = 0_i32;
@@ -57,7 +67,7 @@ pub fn int8_peak_gmac_s(isa: Isa, pool: &ThreadPool) -> Result<f64> {
     while run(steps) < 5e-3 {
         steps *= 2;
     }
-    let products = (steps * SUMS * table.products_per_dot * pool.threads() * 4) as f64;
+    let products = (steps * SUMS * table.products_per_step * pool.threads() * 4) as f64;
     let mut rates: Vec<f64> = (0..RUNS).map(|_| products / run(steps) / 1e9).collect();
     rates.sort_by(f64::total_cmp);
     Ok(rates[RUNS / 2])

@@ -118,6 +118,8 @@ mod tests {
         let outcomes = self_test(&ThreadPool::new(2).unwrap()).unwrap();
         assert_eq!(outcomes.len(), Isa::available().len());
         for outcome in outcomes {
+            // `tests/cross/run.sh` reads these lines.
+            println!("tested {}: {} products", outcome.isa, outcome.products);
             assert_eq!(outcome.wrong, 0, "{}", outcome.isa);
             assert!(outcome.products > 3000);
         }

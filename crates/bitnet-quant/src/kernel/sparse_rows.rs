@@ -133,7 +133,8 @@ impl<V: Vector, const N: usize> RowSums<V, N> for Bits2 {
         lines: usize,
         x: *const i8,
     ) -> [i32; N] {
-        let segment = (V::MAX_STEPS / (4 * V::PARTS)).max(1);
+        // The sum of all lanes, `2 * 64 * 128` a column where codes keep their places, must stay below 2^31 as well.
+        let segment = (V::MAX_STEPS / (4 * V::PARTS)).clamp(1, 1 << 10);
         let mut dots = [0; N];
         for first in (0..lines).step_by(segment) {
             // SAFETY: by the contract.

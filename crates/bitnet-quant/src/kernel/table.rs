@@ -23,8 +23,8 @@ pub(super) struct Table {
     pub(super) finish: unsafe fn(&[i32], i32, f32, Option<&[f32]>, Then, &mut [f32]),
     /// See `peak.rs`.
     pub(super) peak: unsafe fn(usize) -> i32,
-    /// Products of one call of `dot`.
-    pub(super) products_per_dot: usize,
+    /// Products of one instruction of `peak`.
+    pub(super) products_per_step: usize,
 }
 
 /// The products of one token, for one packing.
@@ -67,10 +67,20 @@ pub(super) fn finish(
     }
 }
 
-/// Declares `TABLE` for a vector type. `base3` and `tile` name what differs between instruction sets.
+/// Declares `TABLE` for a vector type. `rows`, `groups` and `tile` fill the registers of the instruction set; one with
+/// a product of its own for tiles names the function, what measures its peak, and its products an instruction.
 macro_rules! table {
     ($vector:ty, #[$features:meta], rows $rows:literal, groups $groups:literal,
-     tile $tile_rows:literal x $tokens:literal $(, tile_fn $tile:path)?) => {
+     tile $tile_rows:literal x $tokens:literal) => {
+        table!($vector, #[$features], rows $rows, groups $groups,
+            tile_fn tile_of, peak_fn peak_of, products <$vector>::BYTES);
+
+        table!(@function #[$features] tile_of(p: &mut TileProduct<'_>)
+            = $crate::kernel::tile::tile::<$vector, $tile_rows, $tokens>(p));
+        table!(@function #[$features] peak_of(steps: usize) -> i32 = peak::steps::<$vector>(steps));
+    };
+    ($vector:ty, #[$features:meta], rows $rows:literal, groups $groups:literal,
+     tile_fn $tile:path, peak_fn $peak:path, products $products:expr) => {
         use $crate::PackedMatrix;
         use $crate::kernel::Then;
         use $crate::kernel::table::{OneToken, Table};
@@ -87,11 +97,11 @@ macro_rules! table {
             },
             centres_trits: <$vector>::CENTRES_TRITS,
             nibbles: nibbles_of,
-            tile: table!(@tile $($tile)?),
+            tile: $tile,
             unpack: unpack_of,
             finish: finish_of,
-            peak: peak_of,
-            products_per_dot: <$vector>::BYTES,
+            peak: $peak,
+            products_per_step: $products,
         };
 
         table!(@function #[$features] dense_bits2(panel: &[u8], x: &[i8], out: &mut [i32])
@@ -111,22 +121,15 @@ macro_rules! table {
         table!(@function #[$features]
             nibbles_of(data: &[u8], row_bytes: usize, high: &[i8], low: &[i8], out: &mut [i64])
             = nibbles::nibbles::<$vector>(data, row_bytes, high, low, out));
-        table!(@function #[$features] #[allow(dead_code)] tile_of(p: &mut TileProduct<'_>)
-            = $crate::kernel::tile::tile::<$vector, $tile_rows, $tokens>(p));
         table!(@function #[$features]
             unpack_of(w: TileSource<'_>, row: usize, cols: std::ops::Range<usize>, tile: &mut [u8])
             = unpack::unpack::<$vector>(w, row, cols, tile));
         table!(@function #[$features]
             finish_of(sums: &[i32], offset: i32, factor: f32, bias: Option<&[f32]>, then: Then, out: &mut [f32])
             = table::finish(sums, offset, factor, bias, then, out));
-        table!(@function #[$features] peak_of(steps: usize) -> i32 = peak::steps::<$vector>(steps));
     };
-    (@tile) => { tile_of };
-    (@tile $tile:path) => { $tile };
-    (@function #[$features:meta] $(#[$attribute:meta])? $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)?
-     = $body:expr) => {
+    (@function #[$features:meta] $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? = $body:expr) => {
         #[$features]
-        $(#[$attribute])?
         #[allow(unused_unsafe, reason = "some of the algorithms are safe code")]
         unsafe fn $name($($arg: $type),*) $(-> $ret)? {
             // SAFETY: this function is compiled for the instruction set that its caller has found.

@@ -85,6 +85,8 @@ fn extremes_do_not_overflow() {
         let cols = 140_000;
         check(2, cols, &vec![code; 2 * cols], &vec![x; cols], 1);
     }
+    // Beyond what one register of sums can be added up to, with codes in the highest two bits.
+    check(1, 600_000, &[1; 600_000], &[-128; 600_000], 1);
 }
 
 #[test]

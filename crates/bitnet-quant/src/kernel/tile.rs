@@ -27,11 +27,11 @@ pub(super) struct TileProduct<'a> {
 }
 
 impl TileProduct<'_> {
-    fn groups(&self) -> usize {
+    pub(super) fn groups(&self) -> usize {
         self.tile.len() / (self.blocks * LINE)
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let groups = self.groups();
         assert_eq!(self.tile.len(), groups * self.blocks * LINE);
         assert!(self.tokens > 0 && self.out_stride >= groups * LANES);

@@ -1,90 +1,97 @@
 //! NEON with the dot product extension: `sdot` multiplies 16 codes with 16 activations and adds fours of them to
-//! 32-bit sums. The intrinsic is not stable yet; one line of assembly stands in for it.
-#![expect(unsafe_code, reason = "vector loads and one instruction in assembly")]
+//! 32-bit sums.
+//!
+//! It takes signed bytes. For base 3 they are centred: `c_0 = v_0 - 128`, which flips the highest bit, and
+//! `c_(k+1) = 3 c_k`, wrapped to a signed byte, is `v_(k+1) - 128` again, since `3 * 128 = 128` modulo 256. With
+//! `3 v_k - v_(k+1) = 256 t_k` (see `dense.rs`),
+//!
+//! ```text
+//! 3 c_k - c_(k+1) = 3 v_k - v_(k+1) - 384 + 128 = 256 (t_k - 1)
+//! ```
+//!
+//! so that `(3 s_k - s_(k+1)) / 256` is the sum of `(t_k - 1) x`: the product itself, without an offset.
+#![expect(unsafe_code, reason = "vector instructions")]
 
-use std::arch::aarch64::{
-    int8x16_t, int32x4_t, uint8x16_t, vaddvq_s32, vandq_u8, vdupq_n_s32, vdupq_n_u8, vld1q_s8, vld1q_u8,
-    vreinterpretq_s8_u8, vshrq_n_u8,
-};
+use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::super::{TOKEN_GROUP, reference};
-use crate::ternary::CODES_PER_BYTE;
+use super::super::table::table;
+use super::super::vector::Vector;
+use super::bytes::bytes;
 
-/// Columns per vector.
-const WIDTH: usize = 16;
+table!(Dotprod, #[target_feature(enable = "neon,dotprod")], rows 4, groups 4, tile 2 x 12);
 
-/// `reference::dot1`.
-#[target_feature(enable = "neon,dotprod")]
-pub(in crate::kernel) fn dot1(packed: &[u8], x: &[i8]) -> [i32; CODES_PER_BYTE] {
-    let [dot] = dot(packed, [x]);
-    dot
-}
+#[derive(Clone, Copy)]
+pub(in super::super) struct Dotprod(pub(super) uint8x16_t);
 
-/// `reference::dot4`.
-#[target_feature(enable = "neon,dotprod")]
-pub(in crate::kernel) fn dot4(
-    packed: &[u8],
-    x: [&[i8]; TOKEN_GROUP],
-) -> [[i32; CODES_PER_BYTE]; TOKEN_GROUP] {
-    dot(packed, x)
-}
-
+/// `sum[l] + codes[4 l ..] . x[4 l ..]`, whose intrinsic is not stable yet.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn dot<const T: usize>(packed: &[u8], x: [&[i8]; T]) -> [[i32; CODES_PER_BYTE]; T] {
-    assert!(x.iter().all(|x| x.len() == packed.len()), "one activation per column");
-    let mut sums = [[vdupq_n_s32(0); CODES_PER_BYTE]; T];
-    let vectors = packed.len() / WIDTH;
-    for vector in 0..vectors {
-        let at = vector * WIDTH..(vector + 1) * WIDTH;
-        let codes = unpack(&packed[at.clone()]);
-        for t in 0..T {
-            let x = load(&x[t][at.clone()]);
-            for i in 0..CODES_PER_BYTE {
-                sums[t][i] = sdot(sums[t][i], codes[i], x);
-            }
-        }
-    }
-    let tail = vectors * WIDTH;
-    std::array::from_fn(|t| {
-        let rest = reference::dot1(&packed[tail..], &x[t][tail..]);
-        std::array::from_fn(|i| vaddvq_s32(sums[t][i]) + rest[i])
-    })
-}
-
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn unpack(packed: &[u8]) -> [int8x16_t; CODES_PER_BYTE] {
-    assert!(packed.len() == WIDTH);
-    // SAFETY: the slice has 16 bytes.
-    let bytes: uint8x16_t = unsafe { vld1q_u8(packed.as_ptr()) };
-    let mask = vdupq_n_u8(3);
-    [
-        vandq_u8(bytes, mask),
-        vandq_u8(vshrq_n_u8::<2>(bytes), mask),
-        vandq_u8(vshrq_n_u8::<4>(bytes), mask),
-        vshrq_n_u8::<6>(bytes),
-    ]
-    .map(|codes| vreinterpretq_s8_u8(codes))
-}
-
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn load(x: &[i8]) -> int8x16_t {
-    assert!(x.len() == WIDTH);
-    // SAFETY: the slice has 16 bytes.
-    unsafe { vld1q_s8(x.as_ptr()) }
-}
-
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn sdot(sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
-    let mut sum = sum;
+fn sdot(mut sum: int32x4_t, codes: uint8x16_t, x: uint8x16_t) -> int32x4_t {
     // SAFETY: one instruction on registers; the feature is enabled for this function.
     unsafe {
-        asm!("sdot {sum:v}.4s, {a:v}.16b, {b:v}.16b", sum = inout(vreg) sum, a = in(vreg) a, b = in(vreg) b,
+        asm!("sdot {sum:v}.4s, {codes:v}.16b, {x:v}.16b", sum = inout(vreg) sum, codes = in(vreg) codes, x = in(vreg) x,
              options(pure, nomem, nostack, preserves_flags));
     }
     sum
+}
+
+/// `3 v` by two additions. In assembly, or the compiler makes multiplications by 9, 27, 81 of a chain of them, which
+/// fewer units of a CPU can do.
+#[inline]
+#[target_feature(enable = "neon")]
+fn triple(v: uint8x16_t) -> uint8x16_t {
+    let mut out: uint8x16_t;
+    // SAFETY: two instructions on registers; the feature is enabled for this function.
+    unsafe {
+        asm!("add {out:v}.16b, {v:v}.16b, {v:v}.16b", "add {out:v}.16b, {out:v}.16b, {v:v}.16b", out = out(vreg) out,
+             v = in(vreg) v, options(pure, nomem, nostack, preserves_flags));
+    }
+    out
+}
+
+// SAFETY throughout: the caller runs on a CPU with NEON and its dot product and has the memory that it points to.
+impl Vector for Dotprod {
+    bytes!();
+
+    const HAS_WIDE_DOT: bool = true;
+    // 4 * 3 * 128 a step, or 4 * 15 * 128, in four sums that are added at the end: 4 * 7680 * 16,384 is below 2^29.
+    const MAX_STEPS: usize = 1 << 14;
+    const MAX_NIBBLE_STEPS: usize = 1 << 14;
+    const CENTRES_TRITS: bool = true;
+
+    type Sum = int32x4_t;
+
+    #[inline(always)]
+    unsafe fn trits(self) -> Self {
+        Self(unsafe { veorq_u8(self.0, vdupq_n_u8(128)) })
+    }
+
+    #[inline(always)]
+    unsafe fn triple(self) -> Self {
+        Self(unsafe { triple(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> Self::Sum {
+        unsafe { vdupq_n_s32(0) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sum: Self::Sum, codes: Self, x: Self) -> Self::Sum {
+        unsafe { sdot(sum, codes.0, x.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_to(sum: Self::Sum, shift: usize, out: *mut i32) {
+        unsafe {
+            let shifted = vshlq_s32(sum, vdupq_n_s32(-(shift as i32)));
+            vst1q_s32(out, vaddq_s32(vld1q_s32(out), shifted));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: Self::Sum) -> i32 {
+        unsafe { vaddvq_s32(sum) }
+    }
 }

@@ -121,8 +121,7 @@ impl CpuArgs {
 impl ModelArgs {
     /// Loads the model, unless Ctrl-C comes first.
     pub(crate) fn load(self) -> Result<Arc<Engine>, Failure> {
-        let options =
-            EngineOptions { device: self.device, threads: self.threads, cpu: self.cpu.options() };
+        let options = EngineOptions { device: self.device, threads: self.threads, cpu: self.cpu.options() };
         interrupt::or_done(move || Ok(Engine::load(self.model.as_deref(), &options)?))
     }
 }

@@ -30,8 +30,7 @@ impl ReadProbe {
     ///
     /// Errors: [`Error::OutOfMemory`].
     pub fn new(pool: &ThreadPool, bytes: usize) -> Result<Self> {
-        let bytes =
-            bytes.max(1).checked_next_multiple_of(BLOCK_BYTES).ok_or(Error::OutOfMemory { bytes })?;
+        let bytes = bytes.max(1).checked_next_multiple_of(BLOCK_BYTES).ok_or(Error::OutOfMemory { bytes })?;
         let mut memory = Pages::zeroed(bytes)?;
         touch(pool, memory.as_mut_slice());
         Ok(Self { memory })

@@ -41,7 +41,8 @@ pub(crate) fn load(
     threads: Option<i64>,
 ) -> Result<Model, Failure> {
     let threads = threads.map(|threads| count("threads", threads)).transpose()?;
-    let options = EngineOptions { device: device.parse::<bitnet_core::Device>()?, threads, ..EngineOptions::default() };
+    let options =
+        EngineOptions { device: device.parse::<bitnet_core::Device>()?, threads, ..EngineOptions::default() };
     let name = path_or_id
         .map(|path| path.into_os_string().into_string())
         .transpose()

@@ -84,7 +84,7 @@ impl TernaryMatrix {
         if kind(&array)? == ("i".to_owned(), 1) {
             let x = bytes("x", &array)?;
             let shape = self.output_shape(&x)?;
-            let sums = py.detach(|| self.exact(x))?;
+            let sums = py.detach(|| self.exact(&x))?;
             return Ok(to_numpy(py, sums, &shape)?.into_any());
         }
         let x = floats("x", &array)?;
@@ -111,7 +111,7 @@ impl TernaryMatrix {
         Ok(shape)
     }
 
-    fn exact(&self, x: Elements<i8>) -> Result<Vec<i32>, Failure> {
+    fn exact(&self, x: &Elements<i8>) -> Result<Vec<i32>, Failure> {
         let pool = pool(x.values.len() * self.inner.rows())?;
         let x = QuantizedActivations::from_codes(&x.values, self.inner.cols());
         let mut out = vec![0; x.tokens() * self.inner.rows()];

@@ -206,7 +206,7 @@ fn pack(floats: &FloatKernels, values: &[f32], offsets: &[f32], codes: &mut [u8]
     step
 }
 
-/// Uniform in [-1/2, 1/2), the same in every process: SplitMix64 (Steele, Lea, Flood 2014).
+/// Uniform in [-1/2, 1/2), the same in every process: `SplitMix64` (Steele, Lea, Flood 2014).
 fn dither(cols: usize) -> Vec<f32> {
     let mut state = 0x0b17_0e75_u64;
     let mut next = || {
@@ -268,7 +268,8 @@ mod tests {
     #[test]
     fn the_error_has_the_variance_of_the_proof() {
         let (rows, cols) = (400, 512);
-        let w: Vec<f32> = (0..rows * cols).map(|i| ((i * 7919 % 10_007) as f32 / 5003.0 - 1.0).powi(3)).collect();
+        let w: Vec<f32> =
+            (0..rows * cols).map(|i| ((i * 7919 % 10_007) as f32 / 5003.0 - 1.0).powi(3)).collect();
         let x: Vec<f32> = (0..cols).map(|i| ((i * 31 % 97) as f32 - 48.0) / 10.0).collect();
         let compact = compact(rows, cols, &w);
         let (scores, _) = scores(Isa::Scalar, &compact, &x).unwrap();

@@ -19,7 +19,7 @@ pub enum Packing {
     ///
     /// The byte is the fraction `n / 243` in units of 1/256, rounded up, so that multiplying by 3 moves the codes out
     /// at the top one after another: `v_0 = byte`, `t_k = floor(3 v_k / 256)`, `v_(k+1) = 3 v_k mod 256`. Source of
-    /// the code: TQ1_0 of llama.cpp, `ggml-quants.c`.
+    /// the code: `TQ1_0` of llama.cpp, `ggml-quants.c`.
     Base3,
 }
 
@@ -52,7 +52,7 @@ impl Packing {
             Self::Base3 => {
                 let n = 81 * a + 27 * b + 9 * c + 3 * d + e;
                 // ceil(256 n / 243) = n + ceil(13 n / 243), the quotient by a multiplication, exact up to 242.
-                n + (u32::from(n) * 3507 >> 16) as u8 + u8::from(n != 0)
+                n + ((u32::from(n) * 3507) >> 16) as u8 + u8::from(n != 0)
             }
         }
     }
@@ -64,7 +64,7 @@ impl Packing {
             Self::Bits2 => byte >> (2 * digit) & 3,
             Self::Base3 => {
                 const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
-                (u16::from(byte.wrapping_mul(POWERS[digit])) * 3 >> 8) as u8
+                ((u16::from(byte.wrapping_mul(POWERS[digit])) * 3) >> 8) as u8
             }
         }
     }

@@ -81,8 +81,8 @@ mod tests {
     use std::sync::Arc;
 
     use bitnet_core::ThreadPool;
-    use bitnet_inference::backend::cpu::CpuOptions;
     use bitnet_inference::Checkpoint;
+    use bitnet_inference::backend::cpu::CpuOptions;
 
     use super::*;
     use crate::Subject;

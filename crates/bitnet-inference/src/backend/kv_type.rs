@@ -51,9 +51,10 @@ impl FromStr for KvType {
 
     fn from_str(name: &str) -> Result<Self> {
         let (expected, got) = ("f32, f16 or int8", name.to_owned());
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.name() == name)
-            .ok_or(Error::InvalidOption { name: "kv_cache", expected, got })
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or(Error::InvalidOption {
+            name: "kv_cache",
+            expected,
+            got,
+        })
     }
 }

@@ -40,6 +40,18 @@ pub enum Then {
     Relu2Gate,
 }
 
+/// A product as the threads see it.
+struct Task<'a, O> {
+    source: TileSource<'a>,
+    bias: Option<&'a [f32]>,
+    out: O,
+    then: Then,
+}
+
+/// Takes the sums of one token and the rows of one tile: `(token, rows, sums, offset)`, of which the product is
+/// `sums - offset`.
+type Emit<'a> = &'a mut dyn FnMut(usize, Range<usize>, &[i32], i32);
+
 /// Buffers of a thread, grown once.
 #[derive(Default)]
 struct Scratch {
@@ -88,7 +100,7 @@ impl TernaryKernel {
         bias: Option<&[f32]>,
         out: &mut [f32],
     ) -> Result<()> {
-        self.scaled(pool, x, [(TileSource::Checkpoint(w), bias, out, Then::Store)])
+        self.scaled(pool, x, [Task { source: TileSource::Checkpoint(w), bias, out, then: Then::Store }])
     }
 
     /// Several products of the same activations with prepared matrices, in one dispatch: see [`Self::matmul`].
@@ -98,7 +110,16 @@ impl TernaryKernel {
         x: &QuantizedActivations,
         products: [Product<'_>; N],
     ) -> Result<()> {
-        self.scaled(pool, x, products.map(|p| (TileSource::Packed(p.w), p.bias, p.out, p.then)))
+        self.scaled(
+            pool,
+            x,
+            products.map(|Product { w, bias, out, then }| Task {
+                source: TileSource::Packed(w),
+                bias,
+                out,
+                then,
+            }),
+        )
     }
 
     /// Products of neighbouring rows of four bits and one token of 16 bits: see `nibbles.rs`.
@@ -140,31 +161,39 @@ impl TernaryKernel {
         Ok(())
     }
 
-    #[expect(unsafe_code, reason = "threads write disjoint outputs; calls code compiled for an instruction set")]
+    #[expect(
+        unsafe_code,
+        reason = "threads write disjoint outputs; calls code compiled for an instruction set"
+    )]
     fn scaled<const N: usize>(
         &self,
         pool: &ThreadPool,
         x: &QuantizedActivations,
-        products: [(TileSource<'_>, Option<&[f32]>, &mut [f32], Then); N],
+        products: [Task<'_, &mut [f32]>; N],
     ) -> Result<()> {
-        for (source, bias, out, _) in &products {
+        for Task { source, bias, out, .. } in &products {
             self.check(*source, x, out.len())?;
             if let Some(bias) = bias.filter(|bias| bias.len() != source.rows()) {
                 return Err(Error::Length { what: "bias", expected: source.rows(), got: bias.len() });
             }
         }
-        let x = &*in_blocks(x, &products.each_ref().map(|(source, ..)| *source));
-        let products = products.map(|(source, bias, out, then)| (source, bias, DisjointSlice::new(out), then));
+        let x = &*in_blocks(x, &products.each_ref().map(|task| task.source));
+        let products = products.map(|Task { source, bias, out, then }| Task {
+            source,
+            bias,
+            out: DisjointSlice::new(out),
+            then,
+        });
         let tiles_of = |source: TileSource<'_>| source.rows().div_ceil(source.tile_rows());
-        let tiles = products.iter().map(|(source, ..)| tiles_of(*source)).sum();
+        let tiles = products.iter().map(|task| tiles_of(task.source)).sum();
         pool.split(tiles, 1, |tiles| {
             for mut tile in tiles {
                 let mut which = 0;
-                while tile >= tiles_of(products[which].0) {
-                    tile -= tiles_of(products[which].0);
+                while tile >= tiles_of(products[which].source) {
+                    tile -= tiles_of(products[which].source);
                     which += 1;
                 }
-                let (source, bias, out, then) = &products[which];
+                let Task { source, bias, out, then } = &products[which];
                 self.tile_sums(*source, x, tile, &mut |token, rows, sums, offset| {
                     let at = token * source.rows() + rows.start;
                     let factor = source.scale() / x.scales()[token];
@@ -196,13 +225,7 @@ impl TernaryKernel {
 
     /// Calls `emit(token, rows, sums, offset)` once for every token and the rows of one tile: the product is
     /// `sums - offset`.
-    fn tile_sums(
-        &self,
-        source: TileSource<'_>,
-        x: &QuantizedActivations,
-        tile: usize,
-        emit: &mut dyn FnMut(usize, Range<usize>, &[i32], i32),
-    ) {
+    fn tile_sums(&self, source: TileSource<'_>, x: &QuantizedActivations, tile: usize, emit: Emit<'_>) {
         let rows = tile * source.tile_rows()..((tile + 1) * source.tile_rows()).min(source.rows());
         match source {
             TileSource::Packed(w) if reads_panels(source, x) => {

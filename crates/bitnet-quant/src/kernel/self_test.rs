@@ -84,7 +84,13 @@ fn one_token(
 ) -> Result<(Vec<f32>, Vec<f32>)> {
     let mut out = vec![f32::NAN; packed.rows()];
     match packed.order() {
-        Order::Panels => kernel.products(pool, x, [Product { w: packed, bias: None, out: &mut out, then: Then::Store }])?,
+        Order::Panels => {
+            kernel.products(
+                pool,
+                x,
+                [Product { w: packed, bias: None, out: &mut out, then: Then::Store }],
+            )?;
+        }
         Order::Rows => {
             let rows: Vec<u32> = (0..packed.rows() as u32).filter(|row| row % 3 != 1).collect();
             out.truncate(rows.len());

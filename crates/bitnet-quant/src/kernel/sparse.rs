@@ -27,9 +27,8 @@ impl SparseScratch {
 
 /// The most sums that `sparse_columns.rs` keeps for a column of `rows` rows, in either packing.
 fn kernel_sums(rows: usize) -> usize {
-    let sums = |packing: Packing, per_digit: usize| {
-        rows.div_ceil(LINE * packing.digits()) * 4 * per_digit * LANES
-    };
+    let sums =
+        |packing: Packing, per_digit: usize| rows.div_ceil(LINE * packing.digits()) * 4 * per_digit * LANES;
     sums(Packing::Bits2, 4).max(sums(Packing::Base3, 6))
 }
 
@@ -37,7 +36,10 @@ impl TernaryKernel {
     /// `out[i] = W_q[rows[i]] . x_q * weight_scale / activation_scale` for the one token of `x`; other rows are not read.
     ///
     /// Errors: [`Error::Length`] when columns or output do not fit, or there is not one token.
-    #[expect(unsafe_code, reason = "threads write disjoint outputs; calls code compiled for an instruction set")]
+    #[expect(
+        unsafe_code,
+        reason = "threads write disjoint outputs; calls code compiled for an instruction set"
+    )]
     pub fn row_product(
         &self,
         pool: &ThreadPool,
@@ -107,7 +109,8 @@ impl TernaryKernel {
                 unsafe { (kernels.columns)(w, columns, x.padded_token(0), sums, rows) };
             }
         });
-        let mut parts = scratch.pieces.chunks_exact_mut(piece_len).map(|part| &mut part[kernel_sums(w.rows())..]);
+        let mut parts =
+            scratch.pieces.chunks_exact_mut(piece_len).map(|part| &mut part[kernel_sums(w.rows())..]);
         let Some(total) = parts.next().filter(|_| pieces > 0) else {
             out.fill(0.0);
             return Ok(());

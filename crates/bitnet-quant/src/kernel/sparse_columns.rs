@@ -219,7 +219,9 @@ unsafe fn add_columns<V: Vector, K: ColumnSums<V>, const GROUPS: usize>(
 fn finish<V: Vector, K: ColumnSums<V>>(scratch: &[i32], out: &mut [i32]) {
     let digits = K::PACKING.digits();
     for (index, out) in out.chunks_mut(LINE * digits).enumerate() {
-        for (q, sums) in scratch[index * 4 * K::SUMS * LANES..].chunks_exact(K::SUMS * LANES).take(4).enumerate() {
+        for (q, sums) in
+            scratch[index * 4 * K::SUMS * LANES..].chunks_exact(K::SUMS * LANES).take(4).enumerate()
+        {
             for digit in 0..digits {
                 let first = (digit * LINE + q * LANES).min(out.len());
                 for (lane, out) in out[first..].iter_mut().take(LANES).enumerate() {

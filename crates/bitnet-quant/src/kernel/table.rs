@@ -5,6 +5,13 @@ use crate::kernel::Then;
 use crate::kernel::tile::TileProduct;
 use crate::kernel::unpack::TileSource;
 
+/// `(data, bytes of a row, high, low, out)`: see `nibbles.rs`.
+type Nibbles = unsafe fn(&[u8], usize, &[i8], &[i8], &mut [i64]);
+/// `(sums, offset, factor, bias, then, out)`: see [`finish`].
+type Finish = unsafe fn(&[i32], i32, f32, Option<&[f32]>, Then, &mut [f32]);
+/// `(weights, columns, x, scratch, out)`: see `sparse_columns.rs`.
+type Columns = unsafe fn(&PackedMatrix, &[u32], &[i8], &mut [i32], &mut [i32]);
+
 /// Everything that `TernaryKernel` calls. Each function may be called where the CPU has the instruction set.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -14,13 +21,13 @@ pub(super) struct Table {
     /// Whether the functions of `base3` give `(t - 1) . x` rather than `t . x`.
     pub(super) centres_trits: bool,
     /// See `nibbles.rs`.
-    pub(super) nibbles: unsafe fn(&[u8], usize, &[i8], &[i8], &mut [i64]),
+    pub(super) nibbles: Nibbles,
     /// See `tile.rs`.
     pub(super) tile: unsafe fn(&mut TileProduct<'_>),
     /// See `unpack.rs`.
     pub(super) unpack: unsafe fn(TileSource<'_>, usize, std::ops::Range<usize>, &mut [u8]),
     /// See [`finish`].
-    pub(super) finish: unsafe fn(&[i32], i32, f32, Option<&[f32]>, Then, &mut [f32]),
+    pub(super) finish: Finish,
     /// See `peak.rs`.
     pub(super) peak: unsafe fn(usize) -> i32,
     /// Products of one instruction of `peak`.
@@ -35,7 +42,7 @@ pub(super) struct OneToken {
     /// See `sparse_rows.rs`.
     pub(super) rows: unsafe fn(&PackedMatrix, &[u32], &[i8], &mut [i32]),
     /// See `sparse_columns.rs`.
-    pub(super) columns: unsafe fn(&PackedMatrix, &[u32], &[i8], &mut [i32], &mut [i32]),
+    pub(super) columns: Columns,
 }
 
 /// `y[i] = (sums[i] - offset) * factor (+ bias[i])`, and what becomes of it.

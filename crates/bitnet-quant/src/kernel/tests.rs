@@ -86,7 +86,7 @@ fn extremes_do_not_overflow() {
         check(2, cols, &vec![code; 2 * cols], &vec![x; cols], 1);
     }
     // Beyond what one register of sums can be added up to, with codes in the highest two bits.
-    check(1, 600_000, &[1; 600_000], &[-128; 600_000], 1);
+    check(1, 600_000, &vec![1; 600_000], &vec![-128; 600_000], 1);
 }
 
 #[test]
@@ -128,7 +128,9 @@ fn scaling_and_bias_follow_the_formula() {
         ];
         kernel.products(&pool, &x, products).unwrap();
         assert_eq!((out, other[0]), (expected, 191.0 * (0.5 / 127.0)));
-        for (bias, expected) in [(None, 4.0 * 191.0 * (0.5 / 127.0)), (Some(&[10.0, 0.0][..]), 4.0 * expected[0])] {
+        for (bias, expected) in
+            [(None, 4.0 * 191.0 * (0.5 / 127.0)), (Some(&[10.0, 0.0][..]), 4.0 * expected[0])]
+        {
             let mut gate = [2.0, -3.0];
             let product = Product { w: &packed, bias, out: &mut gate, then: Then::Relu2Gate };
             kernel.products(&pool, &x, [product]).unwrap();

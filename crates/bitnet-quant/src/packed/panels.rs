@@ -13,7 +13,9 @@ pub(super) fn pack(matrix: &TernaryMatrix, panel: usize, packing: Packing, out: 
     let mut bytes = vec![packing.encode([ZERO; 5]); cols.next_multiple_of(4)];
     for lane in 0..LANES {
         let row = |digit: usize| {
-            (digit < digits).then(|| SourceRow::new(matrix, (panel * digits + digit) * LANES + lane)).flatten()
+            (digit < digits)
+                .then(|| SourceRow::new(matrix, (panel * digits + digit) * LANES + lane))
+                .flatten()
         };
         encode_columns(std::array::from_fn(row), packing, 0, &mut bytes[..cols]);
         for (line, four) in out.chunks_exact_mut(LINE).zip(bytes.as_chunks::<4>().0) {

@@ -52,8 +52,12 @@ pub(crate) fn unpack(
                 let out = &mut tile[block.min(blocks) * LINE..(block + FOURS).min(blocks) * LINE];
                 let pairs = out.iter_mut().zip(bytes.as_flattened());
                 match packing {
-                    Packing::Bits2 => pairs.for_each(|(code, byte)| *code = Packing::Bits2.decode(*byte, digit)),
-                    Packing::Base3 => pairs.for_each(|(code, byte)| *code = Packing::Base3.decode(*byte, digit)),
+                    Packing::Bits2 => {
+                        pairs.for_each(|(code, byte)| *code = Packing::Bits2.decode(*byte, digit));
+                    }
+                    Packing::Base3 => {
+                        pairs.for_each(|(code, byte)| *code = Packing::Base3.decode(*byte, digit));
+                    }
                 }
             }
         }

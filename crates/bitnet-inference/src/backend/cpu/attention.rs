@@ -138,7 +138,9 @@ impl Group<'_> {
         online.clear();
         online.resize(queries, Online { max: f32::NEG_INFINITY, total: 0.0 });
         if !self.cache.is_read_in_place() {
-            widened.iter_mut().for_each(|buffer| buffer.resize(BLOCK * head_dim, 0.0));
+            for buffer in &mut *widened {
+                buffer.resize(BLOCK * head_dim, 0.0);
+            }
         }
         self.each_query(out, head_dim, |_, _, out| out.fill(0.0));
         let scale = 1.0 / (head_dim as f32).sqrt();
@@ -162,7 +164,9 @@ impl Group<'_> {
             });
         }
         self.each_query(out, head_dim, |query, _, out| {
-            out.iter_mut().for_each(|out| *out /= online[query].total);
+            for out in out {
+                *out /= online[query].total;
+            }
         });
     }
 
@@ -200,7 +204,9 @@ impl Online {
         if max > self.max {
             let shrink = (self.max - max).exp();
             self.total *= shrink;
-            out.iter_mut().for_each(|out| *out *= shrink);
+            for out in &mut *out {
+                *out *= shrink;
+            }
             self.max = max;
         }
         floats.softmax_weights(scores, self.max);

@@ -190,7 +190,7 @@ impl ChoiceScratch {
         candidates.clear();
         for (id, score) in scores.iter().enumerate() {
             let upper = cut.penalise(id, score + compact.distance(margin, id));
-            if !(upper < level) {
+            if upper >= level || upper.is_nan() {
                 candidates.push(Candidate { id: id as u32, logit: f32::NAN });
             }
         }

@@ -87,7 +87,7 @@ fn sparse(
     }
 
     // A gate that is no number is looked at, so that its neuron says so.
-    choose(chosen, gate, |gate| !(*gate <= 0.0));
+    choose(chosen, gate, |gate| *gate > 0.0 || gate.is_nan());
     let active = chosen.len();
     let up = &mut up[..active];
     ternary.row_product(pool, up_linear.weight(), quantized, chosen, up)?;
@@ -103,7 +103,9 @@ fn sparse(
     }
 
     match &part.sub_norm {
-        Some(norm) if down_linear.norm().is_none() => quantized.quantize_normed(pool, floats, gate, norm, eps),
+        Some(norm) if down_linear.norm().is_none() => {
+            quantized.quantize_normed(pool, floats, gate, norm, eps);
+        }
         Some(norm) => {
             compute.rms_norm(gate, norm, eps, &mut normed[..inner]);
             down_linear.quantize_input(pool, floats, &normed[..inner], quantized);

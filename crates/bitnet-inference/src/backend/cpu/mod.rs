@@ -41,12 +41,12 @@ impl CpuOptions {
     /// What [`CpuBackend::new`] checks first, for a caller who wants to know before a model is loaded.
     ///
     /// Errors: an instruction set or a packing that does not exist, or not here.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(self) -> Result<()> {
         self.kernel()?.asked_packing(self.packing)?;
         Ok(())
     }
 
-    fn kernel(&self) -> Result<TernaryKernel> {
+    fn kernel(self) -> Result<TernaryKernel> {
         Ok(TernaryKernel::new(self.isa.map_or_else(Isa::selected, Isa::require)?)?)
     }
 }

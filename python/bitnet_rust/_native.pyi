@@ -1,6 +1,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any, Final, SupportsIndex, final, overload
+from typing import Any, Final, Literal, SupportsIndex, final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ def load(
     *,
     device: str = "auto",
     threads: int | None = None,
+    kv_cache: Literal["f32", "f16", "int8"] = "f32",
+    packing: Literal["bits2", "base3"] | None = None,
 ) -> Model: ...
 def quantize_weights(w: npt.ArrayLike) -> TernaryMatrix: ...
 def quantize_activations(x: npt.ArrayLike) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]: ...

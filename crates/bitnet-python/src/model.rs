@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bitnet_inference::backend::cpu::CpuOptions;
 use bitnet_inference::{
     Engine, EngineOptions, Error, GenerateOptions, Message, Prompt, SamplingOptions, TokenStream,
 };
@@ -30,19 +31,24 @@ pub(crate) struct Model {
 
 /// Load a model: the embedded bitnet-tiny for None, a folder, or a hub id such as microsoft/bitnet-b1.58-2B-4T.
 ///
-/// device is "auto" or "cpu"; threads defaults to the physical cores this process may use. Raises
+/// device is "auto" or "cpu"; threads defaults to the physical cores this process may use. kv_cache is the type of keys
+/// and values, "f32" (loses nothing), "f16" or "int8"; packing that of ternary weights, "bits2" or "base3", by default
+/// the faster one. Raises
 /// ModelNotFoundError, CheckpointError, ConfigError, TokenizerError, HubError, OptionError.
 #[pyfunction]
-#[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None))]
+#[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None))]
 pub(crate) fn load(
     py: Python<'_>,
     path_or_id: Option<PathBuf>,
     device: &str,
     threads: Option<i64>,
+    kv_cache: &str,
+    packing: Option<&str>,
 ) -> Result<Model, Failure> {
     let threads = threads.map(|threads| count("threads", threads)).transpose()?;
-    let options =
-        EngineOptions { device: device.parse::<bitnet_core::Device>()?, threads, ..EngineOptions::default() };
+    let packing = packing.map(str::parse).transpose()?;
+    let cpu = CpuOptions { isa: None, packing, kv_cache: kv_cache.parse()? };
+    let options = EngineOptions { device: device.parse::<bitnet_core::Device>()?, threads, cpu };
     let name = path_or_id
         .map(|path| path.into_os_string().into_string())
         .transpose()

@@ -114,12 +114,9 @@ fn lists_give_every_combination() {
 fn the_table_names_the_machine_and_has_a_line_per_test() {
     let text = run(&[&TINY, &["-p", "4", "-n", "2", "-r", "1", "-t", "1"]]);
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[1].starts_with("1 thread: reads ") && lines[1].contains(" GB/s, int8 peak "), "{text}");
-    assert!(
-        lines[3].starts_with("test ") && lines[4].starts_with("pp4 ") && lines[5].starts_with("tg2 "),
-        "{text}"
-    );
-    assert_eq!(lines.len(), 6, "{text}");
+    let starts = ["", "", "test ", "pp4 ", "tg2 "];
+    assert!(lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{text}");
+    assert_eq!(lines.len(), starts.len(), "{text}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ pub mod synthetic;
 mod test;
 
 pub use cases::{Case, SHAPES, Shape};
-pub use peaks::Peaks;
+pub use peaks::{PeakMeter, Peaks};
 pub use row::{Row, Spread};
 pub use subject::Subject;
 pub use synthetic::Synthetic;

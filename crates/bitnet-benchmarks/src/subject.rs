@@ -12,8 +12,8 @@ use bitnet_inference::{Checkpoint, Model, Result};
 #[derive(Debug)]
 pub struct Subject {
     backend: Box<dyn Backend>,
-    /// Number of threads it runs on.
-    pub threads: usize,
+    /// The threads it runs on.
+    pub pool: Arc<ThreadPool>,
     /// Rows of the embedding.
     pub vocab_size: usize,
     /// Positions the model was built for.
@@ -33,7 +33,7 @@ impl Subject {
         let is_ternary = |linear: &&Linear| matches!(linear, Linear::Ternary(_));
         let linears = model.blocks.iter().flat_map(Block::linears);
         Ok(Self {
-            threads: pool.threads(),
+            pool: Arc::clone(&pool),
             vocab_size: model.config.vocab_size,
             context_length: model.config.context_length,
             macs_per_token: linears.filter(is_ternary).map(Linear::weights).sum(),

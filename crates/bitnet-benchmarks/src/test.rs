@@ -62,7 +62,7 @@ impl Test {
     }
 
     /// Runs the test once to warm up (of a text, a few tokens) and then `repetitions` times. `check` is called between
-    /// the steps and may end it.
+    /// the steps and may end it; `between` in front of every repetition and behind the last.
     ///
     /// Errors: [`Error::ContextLength`] when the test needs more positions than the model has, what `check` returns.
     pub fn run<E: From<Error>>(
@@ -70,6 +70,7 @@ impl Test {
         subject: &Subject,
         repetitions: usize,
         mut check: impl FnMut() -> Result<(), E>,
+        mut between: impl FnMut() -> Result<(), E>,
     ) -> Result<Measurement, E> {
         let (prompt_tokens, context_length) = (self.positions(), subject.context_length);
         if prompt_tokens > context_length {
@@ -83,11 +84,13 @@ impl Test {
         let mut measured =
             Measurement { test: self, tokens_per_s: Vec::new(), tokens: 0, traffic: Traffic::default() };
         for repetition in 0..repetitions {
+            between()?;
             let (seconds, traffic) = self.run_once(subject, repetition as u64, &mut check)?;
             measured.tokens_per_s.push(self.tokens() as f64 / seconds);
             measured.tokens += self.tokens();
             measured.traffic = measured.traffic + traffic;
         }
+        between()?;
         measured.tokens_per_s.sort_by(f64::total_cmp);
         Ok(measured)
     }
@@ -164,8 +167,14 @@ mod tests {
         let subject = subject();
         let ok = || Ok::<(), Error>(());
         for test in [Test::Prefill(200), Test::Decode(12)] {
-            let one = test.run(&subject, 1, ok).unwrap();
-            let three = test.run(&subject, 3, ok).unwrap();
+            let mut calls = 0;
+            let mut count = || {
+                calls += 1;
+                Ok(())
+            };
+            let one = test.run(&subject, 1, ok, &mut count).unwrap();
+            let three = test.run(&subject, 3, ok, &mut count).unwrap();
+            assert_eq!(calls, 2 + 4);
             assert_eq!((one.tokens_per_s.len(), one.tokens), (1, test.tokens()));
             assert_eq!((three.tokens_per_s.len(), three.tokens), (3, 3 * test.tokens()));
             assert!(three.tokens_per_s.is_sorted() && three.tokens_per_s[0] > 0.0);
@@ -176,16 +185,17 @@ mod tests {
     #[test]
     fn a_check_that_fails_ends_the_test() {
         let mut left = 3;
-        let stopped = Test::Decode(12).run(&subject(), 1, || {
+        let check = || {
             left -= 1;
             if left == 0 { Err(Error::EmptyPrompt) } else { Ok(()) }
-        });
+        };
+        let stopped = Test::Decode(12).run(&subject(), 1, check, || Ok(()));
         assert!(matches!(stopped, Err(Error::EmptyPrompt)));
     }
 
     #[test]
     fn more_positions_than_the_context_are_refused() {
-        let run = |test: Test| test.run(&subject(), 1, || Ok::<(), Error>(()));
+        let run = |test: Test| test.run(&subject(), 1, || Ok::<(), Error>(()), || Ok(()));
         assert!(matches!(run(Test::Prefill(4097)), Err(Error::ContextLength { .. })));
         assert!(matches!(run(Test::Decode(4093)), Err(Error::ContextLength { .. })));
     }

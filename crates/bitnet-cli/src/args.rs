@@ -78,7 +78,7 @@ Examples:
 
 pp<N> reads a prompt of N random tokens; tg<N> decodes N tokens one by one behind a prompt of 4. The decode score is
 the median tokens/s divided by the read bandwidth in GB/s, the prefill share the part of the int8 peak that the ternary
-products make use of; bandwidth and peak are measured in the same run, on the same threads.";
+products make use of; bandwidth and peak are medians of samples taken between the repetitions, on the same threads.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:

@@ -4,7 +4,7 @@ mod table;
 
 use std::sync::Arc;
 
-use bitnet_benchmarks::{DECODE_PROMPT, Peaks, Row, Subject, Synthetic, Test, peak_memory};
+use bitnet_benchmarks::{DECODE_PROMPT, PeakMeter, Peaks, Row, Subject, Synthetic, Test, peak_memory};
 use bitnet_core::{Isa, ThreadPool};
 use bitnet_inference::Checkpoint;
 
@@ -26,17 +26,17 @@ pub(crate) fn bench(mut args: BenchArgs) -> Result<(), Failure> {
         args.threads.push(ThreadPool::default_threads());
     }
     let isa = Isa::selected()?;
-    let peaks = measure_peaks(&args, isa)?;
+    let meter = Arc::new(meter(&args, isa)?);
     if !args.json {
-        output::text(&table::header(isa, &peaks))?;
+        output::text(&table::header(isa))?;
     }
     let mut rows = Vec::new();
-    for peaks in &peaks {
+    for &threads in &args.threads {
         peak_memory::reset();
-        let subject = load(&args, peaks.threads)?;
+        let subject = load(&args, threads)?;
         check_context(&tests, subject.context_length)?;
         for test in &tests {
-            let row = measure(*test, &subject, peaks, args.repetitions)?;
+            let row = measure(*test, &subject, &meter, args.repetitions)?;
             if !args.json {
                 output::text(&table::line(&row))?;
             }
@@ -70,10 +70,10 @@ fn check_context(tests: &[Test], context: usize) -> Result<(), Failure> {
     )))
 }
 
-fn measure_peaks(args: &BenchArgs, isa: Isa) -> Result<Vec<Peaks>, Failure> {
-    let threads = args.threads.clone();
+fn meter(args: &BenchArgs, isa: Isa) -> Result<PeakMeter, Failure> {
+    let threads = args.threads.iter().copied().max().unwrap_or(1);
     let bytes = args.bandwidth_mib.saturating_mul(1 << 20);
-    interrupt::or_done(move || Ok(Peaks::measure(&threads, isa, bytes)?))
+    interrupt::or_done(move || Ok(PeakMeter::new(&ThreadPool::new(threads)?, isa, bytes)?))
 }
 
 /// The model, loaded or made anew: it is prepared for its threads.
@@ -90,7 +90,12 @@ fn load(args: &BenchArgs, threads: usize) -> Result<Subject, Failure> {
     })
 }
 
-fn measure(test: Test, subject: &Subject, peaks: &Peaks, repetitions: usize) -> Result<Row, Failure> {
-    let measured = test.run(subject, repetitions, interrupt::check)?;
-    Ok(Row::new(&measured, peaks, subject.macs_per_token, peak_memory::bytes()))
+fn measure(test: Test, subject: &Subject, meter: &PeakMeter, repetitions: usize) -> Result<Row, Failure> {
+    let mut peaks = Vec::new();
+    let measured = test.run(subject, repetitions, interrupt::check, || {
+        peaks.push(meter.sample(&subject.pool)?);
+        interrupt::check()
+    })?;
+    let memory = peak_memory::bytes().map(|bytes| bytes.saturating_sub(meter.resident_bytes()));
+    Ok(Row::new(&measured, &Peaks::median(&peaks), subject.macs_per_token, memory))
 }

@@ -36,6 +36,11 @@ impl ReadProbe {
         Ok(Self { memory })
     }
 
+    /// Bytes of the memory.
+    pub fn size_bytes(&self) -> usize {
+        self.memory.as_ref().len()
+    }
+
     /// Read bandwidth in GB/s (10^9 bytes per second) with the threads of `pool`: the median of `repetitions` sums.
     pub fn gb_per_s(&self, pool: &ThreadPool, repetitions: usize) -> f64 {
         let words: &[u64] = bytemuck::cast_slice(self.memory.as_ref());

@@ -24,7 +24,8 @@ impl Vector for Portable {
     const PAIR_SHIFT: usize = 0;
     const CENTRES_TRITS: bool = false;
 
-    type Sum = [i32; 4];
+    /// A sum for every byte: the compiler makes vectors of that.
+    type Sum = [i32; 16];
 
     #[inline(always)]
     unsafe fn load(at: *const u8) -> Self {
@@ -67,22 +68,23 @@ impl Vector for Portable {
 
     #[inline(always)]
     unsafe fn zero() -> Self::Sum {
-        [0; 4]
+        [0; 16]
     }
 
     #[inline(always)]
     unsafe fn dot(mut sum: Self::Sum, codes: Self, x: Self) -> Self::Sum {
         for i in 0..16 {
-            sum[i / 4] += i32::from(codes.0[i]) * i32::from(x.0[i].cast_signed());
+            // At most 255 * 128, which 16 bits hold.
+            sum[i] += i32::from(i16::from(codes.0[i]) * i16::from(x.0[i].cast_signed()));
         }
         sum
     }
 
     #[inline(always)]
     unsafe fn add_to(sum: Self::Sum, shift: usize, out: *mut i32) {
-        for (i, sum) in sum.into_iter().enumerate() {
+        for (i, four) in sum.as_chunks::<4>().0.iter().enumerate() {
             // SAFETY: the caller has 4 integers there.
-            unsafe { *out.add(i) += sum >> shift };
+            unsafe { *out.add(i) += four.iter().sum::<i32>() >> shift };
         }
     }
 

@@ -94,14 +94,15 @@ fn sparse(
     if let Some(bias) = up_linear.bias() {
         up.iter_mut().zip(&*chosen).for_each(|(up, &neuron)| *up += bias[neuron as usize]);
     }
-    let mut next = chosen.iter().zip(&*up).peekable();
-    for (neuron, gate) in gate.iter_mut().enumerate() {
-        *gate = match next.next_if(|(chosen, _)| **chosen as usize == neuron) {
-            Some((_, up)) => *gate * *gate * up,
-            None => 0.0,
-        };
+    for (up, &neuron) in up.iter_mut().zip(&*chosen) {
+        let gate = gate[neuron as usize];
+        *up *= gate * gate;
     }
-
+    // In two passes rather than one that asks of each neuron which kind it is, and cannot be foreseen.
+    gate.fill(0.0);
+    for (up, &neuron) in up.iter().zip(&*chosen) {
+        gate[neuron as usize] = *up;
+    }
     match &part.sub_norm {
         Some(norm) if down_linear.norm().is_none() => {
             quantized.quantize_normed(pool, floats, gate, norm, eps);

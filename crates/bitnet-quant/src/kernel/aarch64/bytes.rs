@@ -61,12 +61,16 @@ macro_rules! bytes {
 
         #[inline(always)]
         unsafe fn prefetch(at: *const u8) {
-            unsafe { asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags)) }
+            unsafe {
+                asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags));
+            }
         }
 
         #[inline(always)]
         unsafe fn prefetch_far(at: *const u8) {
-            unsafe { asm!("prfm pldl2keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags)) }
+            unsafe {
+                asm!("prfm pldl2keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags));
+            }
         }
     };
 }

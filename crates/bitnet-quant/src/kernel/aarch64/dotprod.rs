@@ -30,8 +30,8 @@ pub(in super::super) struct Dotprod(pub(super) uint8x16_t);
 fn sdot(mut sum: int32x4_t, codes: uint8x16_t, x: uint8x16_t) -> int32x4_t {
     // SAFETY: one instruction on registers; the feature is enabled for this function.
     unsafe {
-        asm!("sdot {sum:v}.4s, {codes:v}.16b, {x:v}.16b", sum = inout(vreg) sum, codes = in(vreg) codes, x = in(vreg) x,
-             options(pure, nomem, nostack, preserves_flags));
+        asm!("sdot {sum:v}.4s, {codes:v}.16b, {x:v}.16b", sum = inout(vreg) sum, codes = in(vreg) codes,
+             x = in(vreg) x, options(pure, nomem, nostack, preserves_flags));
     }
     sum
 }
@@ -44,8 +44,8 @@ fn triple(v: uint8x16_t) -> uint8x16_t {
     let mut out: uint8x16_t;
     // SAFETY: two instructions on registers; the feature is enabled for this function.
     unsafe {
-        asm!("add {out:v}.16b, {v:v}.16b, {v:v}.16b", "add {out:v}.16b, {out:v}.16b, {v:v}.16b", out = out(vreg) out,
-             v = in(vreg) v, options(pure, nomem, nostack, preserves_flags));
+        asm!("add {out:v}.16b, {v:v}.16b, {v:v}.16b", "add {out:v}.16b, {out:v}.16b, {v:v}.16b",
+             out = out(vreg) out, v = in(vreg) v, options(pure, nomem, nostack, preserves_flags));
     }
     out
 }

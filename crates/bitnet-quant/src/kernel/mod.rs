@@ -45,7 +45,7 @@ use crate::{Error, Packing, QuantizedActivations, Result, TernaryMatrix};
 /// 32-bit sums in a line.
 const LANES: usize = 16;
 /// How far ahead of its use a line is asked for, first from memory, then from the second-level cache. Measured on
-/// Sapphire Rapids: one prefetch alone, at any distance, reads 10.5 GB/s a core, which are its 16 line buffers; the
+/// an Intel Xeon with AVX-512: one prefetch alone, at any distance, reads 10.5 GB/s a core, which are its 16 line buffers; the
 /// two together 12 to 13 GB/s.
 const NEAR: usize = 1024;
 const FAR: usize = 16 << 10;

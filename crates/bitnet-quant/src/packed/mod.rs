@@ -103,12 +103,7 @@ impl PackedMatrix {
         shape(self.rows, self.cols, self.order, self.packing).1
     }
 
-    /// Panels, rows or columns.
-    pub fn units(&self) -> usize {
-        shape(self.rows, self.cols, self.order, self.packing).0
-    }
-
-    /// Rows of a tile that [`Self::unpack`] gives.
+    /// Rows that are unpacked together: see `kernel/unpack.rs`.
     pub(crate) fn tile_rows(&self) -> usize {
         match self.order {
             Order::Panels => 16 * self.packing.digits(),

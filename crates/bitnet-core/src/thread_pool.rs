@@ -4,19 +4,21 @@
 //! Decoding one token dispatches some hundred matrix products of 10 to 200 µs each. Waking a sleeping thread costs
 //! more than 5 µs, so a worker that has just finished spins for the next job and parks only when none comes.
 //!
-//! A job is a number of chunks that threads claim one after another, the calling thread among them. On a machine with
-//! other work the system may take a worker off its core for milliseconds; such a worker claims nothing, the others do
-//! its share, and the job ends without it.
+//! A job is a row of units, of which every thread, the calling one among them, owns an equal part. It takes pieces off
+//! the front of its part, ever smaller ones, so that it walks through memory in order and what it asked for ahead is
+//! its own; with nothing left, it takes from the backs of the others' parts. On a machine with other work the system may
+//! take a worker off its core for milliseconds; such a worker takes nothing, the others do its share, and the job ends
+//! without it.
 //!
 //! One word holds the state: the number of the job, whether it is open, and how many workers are in it. A worker enters
-//! an open job by adding itself in one compare-and-swap. The caller closes the job when no chunk is left, after which
+//! an open job by adding itself in one compare-and-swap. The caller closes the job when no unit is left, after which
 //! nobody enters, and waits for those inside; then it may drop the closure.
 
 use std::cell::UnsafeCell;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
@@ -28,8 +30,8 @@ const MAX_THREADS: usize = 1024;
 /// Turns of the spin loop before a worker parks: about 20 to 50 µs.
 const SPINS: usize = 4000;
 
-/// Chunks per thread: enough for the others to take over what one does not get to.
-const CHUNKS_PER_THREAD: usize = 4;
+/// What a thread takes at a time of what is left in a part: enough stays for the others to take over.
+const PIECE: u64 = 4;
 
 /// The state word: job number above, then these.
 const JOB: u64 = 1 << 32;
@@ -37,7 +39,7 @@ const OPEN: u64 = 1 << 31;
 const STOP: u64 = 1 << 30;
 const INSIDE: u64 = (1 << 16) - 1;
 
-type Job = dyn Fn(usize) + Sync;
+type Job = dyn Fn(Range<usize>) + Sync;
 
 /// Threads that run one job together.
 #[derive(Debug)]
@@ -51,16 +53,46 @@ pub struct ThreadPool {
 #[derive(Debug)]
 struct Shared {
     state: AtomicU64,
-    /// The next chunk to claim.
-    next: AtomicUsize,
+    /// The units left, a part for each thread.
+    parts: Vec<Part>,
     job: JobSlot,
     panicked: AtomicBool,
     parked: Vec<AtomicBool>,
 }
 
-/// The present job: its closure and its number of chunks.
+/// What is left of a part: the first unit in the low half, the end in the high one. On a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Part(AtomicU64);
+
+impl Part {
+    fn set(&self, units: Range<u64>) {
+        self.0.store(units.end << 32 | units.start, Ordering::Relaxed);
+    }
+
+    /// A share of what is left, off the front or off the back.
+    fn take(&self, from_front: bool) -> Option<Range<usize>> {
+        let mut now = self.0.load(Ordering::Relaxed);
+        loop {
+            let (start, end) = (now & u64::from(u32::MAX), now >> 32);
+            let count = end.saturating_sub(start).div_ceil(PIECE);
+            let (taken, left) = match (count, from_front) {
+                (0, _) => return None,
+                (_, true) => (start..start + count, start + count..end),
+                (_, false) => (end - count..end, start..end - count),
+            };
+            let left = left.end << 32 | left.start;
+            match self.0.compare_exchange_weak(now, left, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(taken.start as usize..taken.end as usize),
+                Err(changed) => now = changed,
+            }
+        }
+    }
+}
+
+/// The closure of the present job.
 #[derive(Debug)]
-struct JobSlot(UnsafeCell<Option<(*const Job, usize)>>);
+struct JobSlot(UnsafeCell<Option<*const Job>>);
 
 #[expect(unsafe_code, reason = "the slot carries a borrowed closure to the workers")]
 // SAFETY: written by the caller while the state is closed and nobody is inside, read by workers that have entered.
@@ -77,7 +109,7 @@ impl ThreadPool {
         }
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
-            next: AtomicUsize::new(0),
+            parts: (0..threads).map(|_| Part::default()).collect(),
             job: JobSlot(UnsafeCell::new(None)),
             panicked: AtomicBool::new(false),
             parked: (1..threads).map(|_| AtomicBool::new(false)).collect(),
@@ -87,7 +119,7 @@ impl ThreadPool {
             let shared = Arc::clone(&pool.shared);
             let worker = std::thread::Builder::new()
                 .name(format!("bitnet-{index}"))
-                .spawn(move || work(&shared, &shared.parked[index - 1]))
+                .spawn(move || work(&shared, index))
                 .map_err(|error| Error::ThreadSpawn(error.to_string()))?;
             pool.sleepers.push(worker.thread().clone());
             pool.workers.push(worker);
@@ -111,22 +143,22 @@ impl ThreadPool {
     ///
     /// Allocates nothing. Panics of the job come out here, after every thread has left it.
     pub fn split(&self, len: usize, grain: usize, job: impl Fn(Range<usize>) + Sync) {
-        let threads = self.threads();
-        if threads == 1 || len <= grain {
+        if self.threads() == 1 || len <= grain {
             if len > 0 {
                 job(0..len);
             }
             return;
         }
-        let size = len.div_ceil(threads * CHUNKS_PER_THREAD).next_multiple_of(grain);
-        self.run(len.div_ceil(size), &|chunk| job(chunk * size..((chunk + 1) * size).min(len)));
+        // So many units that they fit into a half of a word.
+        let grain = grain * len.div_ceil(grain).div_ceil(u32::MAX as usize);
+        self.run(len.div_ceil(grain), &|units| job(units.start * grain..(units.end * grain).min(len)));
     }
 
-    /// Runs `job(chunk)` for every chunk in `0..chunks`.
-    fn run(&self, chunks: usize, job: &(dyn Fn(usize) + Sync)) {
+    /// Runs `job` on ranges that make up `0..units`.
+    fn run(&self, units: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
         let _turn: MutexGuard<'_, ()> = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.open(chunks, job);
-        let own = catch_unwind(AssertUnwindSafe(|| claim(&self.shared.next, chunks, job)));
+        self.open(units as u64, job);
+        let own = catch_unwind(AssertUnwindSafe(|| self.shared.run_units(0, job)));
         self.shared.state.fetch_and(!OPEN, Ordering::Relaxed);
         self.shared.wait_until_nobody_is_inside();
         let others_panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
@@ -137,12 +169,16 @@ impl ThreadPool {
     }
 
     #[expect(unsafe_code, reason = "erases the lifetime of the job")]
-    fn open(&self, chunks: usize, job: &(dyn Fn(usize) + Sync)) {
+    fn open(&self, units: u64, job: &(dyn Fn(Range<usize>) + Sync)) {
         // SAFETY: only the lifetime changes; `run` does not return while a worker is inside, and none enters later.
-        let job: *const Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Job>(job) };
+        let job: *const Job =
+            unsafe { std::mem::transmute::<&(dyn Fn(Range<usize>) + Sync), &'static Job>(job) };
         // SAFETY: `run` holds the turn, the last job was closed and left by all: no worker reads the slot now.
-        unsafe { *self.shared.job.0.get() = Some((job, chunks)) };
-        self.shared.next.store(0, Ordering::Relaxed);
+        unsafe { *self.shared.job.0.get() = Some(job) };
+        let threads = self.threads() as u64;
+        for (index, part) in (0..threads).zip(&self.shared.parts) {
+            part.set(units * index / threads..units * (index + 1) / threads);
+        }
         let closed = self.shared.state.load(Ordering::Relaxed);
         // Sequentially consistent with `parked`: either the worker sees the new job or we see it parked.
         self.shared.state.store(closed.wrapping_add(JOB) | OPEN, Ordering::SeqCst);
@@ -182,12 +218,25 @@ impl Shared {
         false
     }
 
+    /// Runs units until none is left, as thread `index`.
+    fn run_units(&self, index: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
+        while let Some(units) = self.parts[index].take(true) {
+            job(units);
+        }
+        let (before, after) = self.parts.split_at(index);
+        for others in after.iter().chain(before) {
+            while let Some(units) = others.take(false) {
+                job(units);
+            }
+        }
+    }
+
     fn wait_until_nobody_is_inside(&self) {
         let mut spins = 0;
         while self.state.load(Ordering::Acquire) & INSIDE != 0 {
             std::hint::spin_loop();
             spins += 1;
-            // A worker that lost its core in the middle of a chunk needs ours.
+            // A worker that lost its core in the middle of a piece needs ours.
             if spins > SPINS {
                 std::thread::yield_now();
             }
@@ -218,10 +267,10 @@ impl Shared {
 }
 
 #[expect(unsafe_code, reason = "runs the borrowed job")]
-fn work(shared: &Shared, parked: &AtomicBool) {
+fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
-        let state = shared.wait_for_job(parked, seen);
+        let state = shared.wait_for_job(&shared.parked[index - 1], seen);
         if state & STOP != 0 {
             return;
         }
@@ -230,10 +279,10 @@ fn work(shared: &Shared, parked: &AtomicBool) {
             continue;
         }
         // SAFETY: this worker has entered, so the slot holds the present job, which lives until all have left it.
-        let job = unsafe { (*shared.job.0.get()).map(|(job, chunks)| (&*job, chunks)) };
+        let job = unsafe { (*shared.job.0.get()).map(|job| &*job) };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            if let Some((job, chunks)) = job {
-                claim(&shared.next, chunks, job);
+            if let Some(job) = job {
+                shared.run_units(index, job);
             }
         }));
         if outcome.is_err() {
@@ -243,23 +292,14 @@ fn work(shared: &Shared, parked: &AtomicBool) {
     }
 }
 
-/// Runs chunks until none is left.
-fn claim(next: &AtomicUsize, chunks: usize, job: &(dyn Fn(usize) + Sync)) {
-    loop {
-        let chunk = next.fetch_add(1, Ordering::Relaxed);
-        if chunk >= chunks {
-            return;
-        }
-        job(chunk);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     #[test]
-    fn every_chunk_of_every_job_runs_once() {
+    fn every_unit_of_every_job_runs_once() {
         for threads in [1, 2, 5] {
             let pool = ThreadPool::new(threads).unwrap();
             for (len, grain) in [(0, 1), (1, 1), (7, 2), (100, 8), (100, 64), (5, 100), (1000, 1)] {
@@ -293,14 +333,14 @@ mod tests {
             });
             others.load(Ordering::Relaxed) > 0
         });
-        assert!(is_shared, "the worker never took a chunk");
+        assert!(is_shared, "the worker never took a unit");
     }
 
     #[test]
     fn a_panic_on_any_thread_comes_out_and_the_pool_lives_on() {
         let pool = ThreadPool::new(2).unwrap();
         for bad in 0..8 {
-            let run = || pool.split(8, 1, |range| assert_ne!(range.start, bad, "planted"));
+            let run = || pool.split(8, 1, |range| assert!(!range.contains(&bad), "planted"));
             assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
         }
         pool.split(8, 1, |_| {});
@@ -314,8 +354,8 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..500 {
-                        pool.split(8, 1, |_| {
-                            count.fetch_add(1, Ordering::Relaxed);
+                        pool.split(8, 1, |range| {
+                            count.fetch_add(range.len(), Ordering::Relaxed);
                         });
                     }
                 });

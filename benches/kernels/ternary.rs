@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use bitnet_benchmarks::{Case, SHAPES, Shape};
 use bitnet_core::bandwidth::ReadProbe;
-use bitnet_core::{FloatKernels, Isa, ThreadPool};
+use bitnet_core::{DisjointSlice, FloatKernels, Isa, ThreadPool};
 use bitnet_quant::kernel::{definition, int8_peak_gmac_s};
 use bitnet_quant::{
     CompactRows, Order, PackedMatrix, Packing, Product, QuantizedActivations, SparseScratch,
@@ -90,7 +90,15 @@ fn decode_rows(criterion: &mut Criterion) {
         let mut out = vec![0.0; rows.len()];
         group.throughput(Throughput::Bytes((rows.len() * w.unit_bytes()) as u64));
         group.bench_function(id(kernel.isa(), packing, shape), |bencher| {
-            bencher.iter(|| kernel.row_product(&pool, black_box(&w), &case.x, &rows, &mut out).unwrap());
+            let out = DisjointSlice::new(&mut out);
+            bencher.iter(|| {
+                let emit = |range, products: &mut [f32]| {
+                    #[expect(unsafe_code, reason = "threads write disjoint pieces")]
+                    // SAFETY: every piece of the list is given once.
+                    unsafe { out.part(range) }.copy_from_slice(products);
+                };
+                kernel.row_product(&pool, black_box(&w), &case.x, &rows, emit).unwrap();
+            });
         });
         assert_eq!(out, expected, "{}", kernel.isa());
     }

@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use crate::prefetch;
+
 /// A mutable slice whose disjoint parts are handed to different threads.
 ///
 /// The outputs of a packed matrix lie in four strided regions per thread; no safe split of the standard library
@@ -35,6 +37,13 @@ impl<'a, T> DisjointSlice<'a, T> {
         assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {}", self.len);
         // SAFETY: in bounds by the assertion; unaliased by the contract and by the borrow held in `self`.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+
+    /// Starts fetching the elements of `range`, as far as there are.
+    pub fn prefetch(&self, range: Range<usize>) {
+        for index in (range.start..range.end.min(self.len)).step_by(prefetch::LINE / size_of::<T>()) {
+            prefetch::near(self.start.wrapping_add(index));
+        }
     }
 
     /// Stores one element. Panics beyond the end.

@@ -8,6 +8,10 @@ use half::{bf16, f16};
 
 use crate::{Isa, Result};
 
+mod attention;
+
+pub use attention::POSITIONS;
+
 /// Four accumulators of a 512-bit vector: one alone would wait for its own additions.
 const LANES: usize = 64;
 
@@ -140,117 +144,6 @@ fn relu_squared_gate_generic(gate: &mut [f32], up: &[f32]) {
     }
 }
 
-/// Positions whose scores are computed side by side.
-pub const POSITIONS: usize = 16;
-
-/// Products of one lane of `dot_generic`, for 16 positions.
-#[inline(always)]
-fn lane_of_scores(q: &[f32], keys: &[[f32; POSITIONS]], lane: usize) -> [f32; POSITIONS] {
-    let mut sums = [0.0; POSITIONS];
-    for d in (lane..q.len()).step_by(LANES) {
-        for position in 0..POSITIONS {
-            sums[position] += q[d] * keys[d][position];
-        }
-    }
-    sums
-}
-
-/// Levels of the tree in which `sum_of_lanes` adds: level `k` joins lanes `2^(6 - k)` apart.
-macro_rules! score_tree {
-    ($($name:ident = $below:ident, $apart:literal;)*) => {$(
-        #[inline(always)]
-        fn $name(q: &[f32], keys: &[[f32; POSITIONS]], lane: usize) -> [f32; POSITIONS] {
-            let (mut sums, other) = ($below(q, keys, lane), $below(q, keys, lane + $apart));
-            for position in 0..POSITIONS {
-                sums[position] += other[position];
-            }
-            sums
-        }
-    )*};
-}
-
-score_tree! {
-    score_level_1 = lane_of_scores, 32;
-    score_level_2 = score_level_1, 16;
-    score_level_3 = score_level_2, 8;
-    score_level_4 = score_level_3, 4;
-    score_level_5 = score_level_4, 2;
-    score_level_6 = score_level_5, 1;
-}
-
-#[inline(always)]
-fn scores_generic(q: &[f32], keys: &[f32], scale: f32, scores: &mut [f32; POSITIONS]) {
-    let (keys, _) = keys.as_chunks::<POSITIONS>();
-    let keys = &keys[..q.len()];
-    // With the common lengths known, the tree becomes straight code.
-    let sums = match q.len() {
-        64 => score_level_6(&q[..64], &keys[..64], 0),
-        128 => score_level_6(&q[..128], &keys[..128], 0),
-        _ => score_level_6(q, keys, 0),
-    };
-    for position in 0..POSITIONS {
-        scores[position] = sums[position] * scale;
-    }
-}
-
-#[inline(always)]
-fn softmax_weights_generic(scores: &mut [f32], max: f32) {
-    for score in scores {
-        *score = exp_of_negative(*score - max);
-    }
-}
-
-/// `exp(x)` for `x <= 0`, rounded correctly but for one value in some millions; 0 below -87, where float32 ends.
-///
-/// In float64: `x = n ln 2 + r` with `|r| <= ln 2 / 2`, `exp(r)` by its Taylor polynomial of degree 9, times `2^n`.
-#[inline(always)]
-fn exp_of_negative(x: f32) -> f32 {
-    /// Adding it leaves a number rounded to an integer in the lowest bits.
-    const ROUND: f64 = 6_755_399_441_055_744.0;
-    const COEFFICIENTS: [f64; 9] =
-        [1.0 / 40320.0, 1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
-    let wide = f64::from(x);
-    let shifted = wide * std::f64::consts::LOG2_E + ROUND;
-    let r = wide - (shifted - ROUND) * std::f64::consts::LN_2;
-    let mut power = 1.0 / 362_880.0;
-    for coefficient in COEFFICIENTS {
-        power = power * r + coefficient;
-    }
-    let scale = f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
-    if x < -87.0 { 0.0 } else { (power * scale) as f32 }
-}
-
-#[inline(always)]
-fn add_weighted_generic(out: &mut [f32], weights: &[f32], vectors: &[f32], mut total: f32) -> f32 {
-    let width = out.len();
-    let mut start = 0;
-    while start + LANES <= width {
-        let out: &mut [f32; LANES] = (&mut out[start..start + LANES]).try_into().expect("of that length");
-        let mut sums = *out;
-        for (weight, vector) in weights.iter().zip(vectors.chunks_exact(width)) {
-            let vector: &[f32; LANES] = vector[start..start + LANES].try_into().expect("of that length");
-            for i in 0..LANES {
-                sums[i] += weight * vector[i];
-            }
-            // Beside the vectors, which hide that each addition waits for the last.
-            if start == 0 {
-                total += weight;
-            }
-        }
-        *out = sums;
-        start += LANES;
-    }
-    for (weight, vector) in weights.iter().zip(vectors.chunks_exact(width)) {
-        for (out, x) in out[start..].iter_mut().zip(&vector[start..]) {
-            *out += weight * x;
-        }
-        if start == 0 {
-            total += weight;
-        }
-    }
-    total
-}
-
 #[inline(always)]
 fn nibbles_generic(x: &[f32], factor: f32, offsets: &[f32], codes: &mut [u8]) {
     /// As in `exp_of_negative`: the lowest bits then hold the number rounded.
@@ -258,6 +151,45 @@ fn nibbles_generic(x: &[f32], factor: f32, offsets: &[f32], codes: &mut [u8]) {
     for ((code, x), offset) in codes.iter_mut().zip(x).zip(offsets) {
         *code = ((x * factor + offset) + ROUND).to_bits() as u8;
     }
+}
+
+/// An element that is looked for.
+trait Wanted: Copy {
+    fn is_wanted(self) -> bool;
+}
+
+impl Wanted for f32 {
+    #[inline(always)]
+    #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN is wanted")]
+    fn is_wanted(self) -> bool {
+        !(self <= 0.0)
+    }
+}
+
+impl Wanted for i8 {
+    #[inline(always)]
+    fn is_wanted(self) -> bool {
+        self != 0
+    }
+}
+
+/// By a mask for every 64 elements: a branch for each could not be foreseen.
+#[inline(always)]
+fn find_generic<T: Wanted>(x: &[T], places: &mut [u32]) -> usize {
+    let places = &mut places[..x.len()];
+    let mut count = 0;
+    for (block, x) in x.chunks(64).enumerate() {
+        let mut mask = 0_u64;
+        for (i, x) in x.iter().enumerate() {
+            mask |= u64::from(x.is_wanted()) << i;
+        }
+        while mask != 0 {
+            places[count] = 64 * block as u32 + mask.trailing_zeros();
+            mask &= mask - 1;
+            count += 1;
+        }
+    }
+    count
 }
 
 /// Declares the table of kernels, its methods, and one compiled version per instruction set.
@@ -278,18 +210,20 @@ macro_rules! kernels {
         }
 
         #[cfg(target_arch = "x86_64")]
-        kernels!(@version avx2, #[target_feature(enable = "avx2")],
+        kernels!(@version avx2, columns 32, #[target_feature(enable = "avx2")],
             $( fn $name($($arg: $type),*) $(-> $ret)? = $generic; )*);
         #[cfg(target_arch = "x86_64")]
-        kernels!(@version avx512, #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")],
+        kernels!(@version avx512, columns 64, #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")],
             $( fn $name($($arg: $type),*) $(-> $ret)? = $generic; )*);
-        kernels!(@version baseline, #[inline],
+        kernels!(@version baseline, columns 16, #[inline],
             $( fn $name($($arg: $type),*) $(-> $ret)? = $generic; )*);
     };
-    (@version $isa:ident, #[$attribute:meta],
+    (@version $isa:ident, columns $columns:literal, #[$attribute:meta],
         $( fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? = $generic:expr; )*) => {
         mod $isa {
             use super::*;
+            /// Four vectors: see `add_weighted`.
+            const COLUMNS: usize = $columns;
             $( #[$attribute] fn $name($($arg: $type),*) $(-> $ret)? { $generic($($arg),*) } )*
             pub(super) const VERSIONS: Versions = Versions { $($name,)* };
         }
@@ -311,16 +245,24 @@ kernels! {
     fn absmax(x: &[f32]) -> f32 = absmax_generic;
     /// `codes_i = clamp(round_half_even(x_i * scale), -128, 127)`; returns the sum of the codes.
     fn quantize(x: &[f32], scale: f32, codes: &mut [i8]) -> i32 = quantize_generic;
-    /// Scores of 16 positions, `scores[p] = scale * sum_d q_d keys[d][p]`, the same bits as `dot_f32` gives; `keys` is
-    /// `[head_dim][16]`.
-    fn scores(q: &[f32], keys: &[f32], scale: f32, scores: &mut [f32; POSITIONS]) = scores_generic;
+    /// `scores[h * row + p] = scale * sum_d q[h, d] keys[p / 16][d][p mod 16]`, the products of `dot_f32`; `q` is
+    /// `[heads, head_dim]`, `keys` `[positions / 16, head_dim, 16]`.
+    fn scores(q: &[f32], head_dim: usize, keys: &[f32], scale: f32, scores: &mut [f32], row: usize)
+        = attention::scores;
+    /// `max_i x_i`, at least `floor`; NaN is passed over.
+    fn max(x: &[f32], floor: f32) -> f32 = attention::max;
     /// `scores_p = exp(scores_p - max)`, none above `max`.
-    fn softmax_weights(scores: &mut [f32], max: f32) = softmax_weights_generic;
-    /// `out += sum_p weights_p vectors[p]` and `total + sum_p weights_p`, in the order of the positions; `vectors` is
-    /// `[positions, out.len()]`.
-    fn add_weighted(out: &mut [f32], weights: &[f32], vectors: &[f32], total: f32) -> f32 = add_weighted_generic;
+    fn softmax_weights(scores: &mut [f32], max: f32) = attention::softmax_weights;
+    /// `out[h] += sum_p weights[h * row + p] vectors[p]` and `totals[h] += sum_p weights[h * row + p]`, in the order of
+    /// the positions; `out` is `[heads, width]`, `vectors` `[positions, width]`.
+    fn add_weighted(out: &mut [f32], weights: &[f32], row: usize, vectors: &[f32], totals: &mut [f32])
+        = attention::add_weighted::<COLUMNS>;
     /// `codes_i = round(x_i * factor + offsets_i)`, which must lie in 0..256.
     fn nibbles(x: &[f32], factor: f32, offsets: &[f32], codes: &mut [u8]) = nibbles_generic;
+    /// Writes the places of the elements above 0, and of NaN, to `places`, which is as long as `x`; returns their number.
+    fn find_above_zero(x: &[f32], places: &mut [u32]) -> usize = find_generic;
+    /// Writes the places of the elements other than 0 to `places`, which is as long as `x`; returns their number.
+    fn find_nonzero(x: &[i8], places: &mut [u32]) -> usize = find_generic;
     /// `gate_i = relu(gate_i)^2 * up_i`.
     fn relu_squared_gate(gate: &mut [f32], up: &[f32]) = relu_squared_gate_generic;
 }
@@ -329,7 +271,7 @@ kernels! {
 mod tests {
     use super::*;
 
-    fn values(n: usize, seed: f32) -> Vec<f32> {
+    pub(super) fn values(n: usize, seed: f32) -> Vec<f32> {
         (0..n).map(|i| (i as f32 * 0.37 + seed).sin() * 3.0).collect()
     }
 
@@ -380,59 +322,32 @@ mod tests {
     }
 
     #[test]
-    fn exp_is_rounded_correctly() {
-        let mut wrong = 0;
-        for i in 0..=870_000 {
-            let x = i as f32 * -1e-4;
-            let exact = f64::from(x).exp();
-            assert!((f64::from(exp_of_negative(x)) / exact - 1.0).abs() < 6.1e-8, "exp({x})");
-            wrong += usize::from(exp_of_negative(x) != exact as f32);
-        }
-        assert!(wrong < 5, "{wrong}");
-        assert_eq!(exp_of_negative(0.0), 1.0);
-        assert_eq!(exp_of_negative(f32::NEG_INFINITY), 0.0);
-        assert_eq!(exp_of_negative(-1e30), 0.0);
-        assert!(exp_of_negative(f32::NAN).is_nan());
-    }
-
-    #[test]
-    fn attention_kernels_follow_their_formulas_on_every_instruction_set() {
-        for head_dim in [2, 6, 64, 80, 128] {
-            let (q, keys) = (values(head_dim, 0.3), values(head_dim * POSITIONS, 0.5));
-            let baseline = FloatKernels(baseline::VERSIONS);
-            for isa in Isa::available() {
-                let kernels = FloatKernels::new(isa).unwrap();
-                let run = |kernels: &FloatKernels| {
-                    let mut scores = [0.0; POSITIONS];
-                    kernels.scores(&q, &keys, 0.125, &mut scores);
-                    let raw = scores;
-                    let max = raw.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                    kernels.softmax_weights(&mut scores, max);
-                    let mut out = vec![0.0; head_dim];
-                    let total = kernels.add_weighted(&mut out, &scores, &keys, 0.5) - 0.5;
-                    (raw, scores, total, out)
-                };
-                let (raw, weights, total, out) = run(&kernels);
-                assert_eq!((raw, weights, total, out.clone()), run(&baseline), "{isa}");
-                for position in 0..POSITIONS {
-                    let key: Vec<f32> = (0..head_dim).map(|d| keys[d * POSITIONS + position]).collect();
-                    assert_eq!(raw[position], kernels.dot_f32(&q, &key) * 0.125);
-                }
-                assert!((weights.iter().sum::<f32>() - total).abs() < 1e-5);
-                for d in 0..head_dim {
-                    let exact: f32 = (0..POSITIONS).map(|p| weights[p] * keys[p * head_dim + d]).sum();
-                    assert!((out[d] - exact).abs() < 1e-4);
-                }
-            }
-        }
-    }
-
-    #[test]
     fn every_half_widens_as_the_half_crate_does() {
         for bits in 0..=u16::MAX {
             let half = f16::from_bits(bits);
             assert!(half.is_nan() || half.widen().to_bits() == half.to_f32().to_bits(), "{bits:04x}");
             assert_eq!(half.is_nan(), half.widen().is_nan());
+        }
+    }
+
+    #[test]
+    fn what_is_wanted_is_found_in_order() {
+        for isa in Isa::available() {
+            let kernels = FloatKernels::new(isa).unwrap();
+            for n in [0, 1, 63, 64, 65, 200] {
+                let mut x = values(n, 0.2);
+                x.iter_mut().skip(3).step_by(7).for_each(|x| *x = 0.0);
+                x.iter_mut().skip(5).step_by(11).for_each(|x| *x = f32::NAN);
+                let codes: Vec<i8> = x.iter().map(|x| *x as i8).collect();
+                let places = |is_wanted: &dyn Fn(usize) -> bool| -> Vec<u32> {
+                    (0..n).filter(|i| is_wanted(*i)).map(|i| i as u32).collect()
+                };
+                let mut found = vec![0; n];
+                let count = kernels.find_above_zero(&x, &mut found);
+                assert_eq!(found[..count], places(&|i| x[i] > 0.0 || x[i].is_nan()), "{isa} {n}");
+                let count = kernels.find_nonzero(&codes, &mut found);
+                assert_eq!(found[..count], places(&|i| codes[i] != 0), "{isa} {n}");
+            }
         }
     }
 

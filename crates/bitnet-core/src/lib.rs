@@ -13,6 +13,7 @@ pub mod float;
 pub mod float_matrix;
 pub mod isa;
 pub mod pages;
+pub mod prefetch;
 pub mod shape;
 pub mod tensor;
 pub mod thread_pool;

@@ -19,6 +19,8 @@
 //! bound that does not hold. What `x` loses by its rounding to 16 bits, and sums by their rounding to float32, is
 //! bounded without chance and added.
 
+use std::ops::Range;
+
 use bitnet_core::{Buffer, DisjointSlice, FloatKernels, Pages, ThreadPool};
 
 use crate::packing::LINE;
@@ -147,10 +149,10 @@ impl CompactRows {
         Some(Margin(((f64::from(DEVIATIONS) + 0.02) * norm + rounding_of_x) as f32))
     }
 
-    /// The most that the product of `row` can be above or below its score: infinite, or no number, for a row that is
-    /// not finite.
-    pub fn distance(&self, margin: Margin, row: usize) -> f32 {
-        self.steps[row] * margin.0
+    /// The most that the products of `rows` can be above or below their scores: infinite, or no number, for a row that
+    /// is not finite.
+    pub fn distances(&self, margin: Margin, rows: Range<usize>) -> impl Iterator<Item = f32> {
+        self.steps[rows].iter().map(move |step| step * margin.0)
     }
 }
 
@@ -256,11 +258,11 @@ mod tests {
             for isa in Isa::available() {
                 prop_assert_eq!(scores(isa, &compact, &x).unwrap(), (expected.clone(), margin));
             }
-            for row in 0..rows {
+            for (row, allowed) in compact.distances(margin, 0..rows).enumerate() {
                 let exact: f64 =
                     w[row * cols..][..cols].iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
                 let distance = (f64::from(expected[row]) - exact).abs();
-                prop_assert!(distance <= f64::from(compact.distance(margin, row)), "row {} {}", row, distance);
+                prop_assert!(distance <= f64::from(allowed), "row {} {}", row, distance);
             }
         }
     }
@@ -287,7 +289,8 @@ mod tests {
     fn what_is_not_finite_has_no_bound() {
         let rows = compact(3, 2, &[1.0, f32::NAN, 0.0, 0.0, f32::INFINITY, 1.0]);
         let (_, margin) = scores(Isa::Scalar, &rows, &[1.0, 2.0]).unwrap();
-        assert_eq!([0, 1, 2].map(|row| rows.distance(margin, row).is_finite()), [false, true, false]);
+        let is_finite: Vec<bool> = rows.distances(margin, 0..3).map(f32::is_finite).collect();
+        assert_eq!(is_finite, [false, true, false]);
         assert!(scores(Isa::Scalar, &rows, &[f32::NAN, 0.0]).is_none());
         assert!(scores(Isa::Scalar, &rows, &[0.0, 0.0]).is_some());
     }

@@ -17,6 +17,8 @@
 //! of the sums of `v_k x`, exactly; 64 bytes take 10 additions and 6 products of bytes for 320 weights.
 #![expect(unsafe_code, reason = "vector instructions on raw memory")]
 
+use bitnet_core::prefetch;
+
 use super::vector::Vector;
 use super::{BASE3_STEPS, FAR, LANES, NEAR};
 use crate::packing::LINE;
@@ -48,8 +50,8 @@ pub(super) unsafe fn bits2<V: Vector>(panel: &[u8], x: &[i8], out: &mut [i32]) {
                 // Two sets of sums: one alone would wait for its own additions.
                 let mut sums = [[V::zero(); 4]; 2];
                 for block in start..end {
-                    V::prefetch(at(block, part).wrapping_add(NEAR));
-                    V::prefetch_far(at(block, part).wrapping_add(FAR));
+                    prefetch::near(at(block, part).wrapping_add(NEAR));
+                    prefetch::far(at(block, part).wrapping_add(FAR));
                     let (line, x4) = (V::load(at(block, part)), V::repeat(x.add(4 * block)));
                     let sums = &mut sums[block % 2];
                     for digit in 0..4 {
@@ -85,8 +87,8 @@ pub(super) unsafe fn base3<V: Vector>(panel: &[u8], x: &[i8], out: &mut [i32]) {
             unsafe {
                 let mut sums = [V::zero(); 6];
                 for block in start..end {
-                    V::prefetch(at(block, part).wrapping_add(NEAR));
-                    V::prefetch_far(at(block, part).wrapping_add(FAR));
+                    prefetch::near(at(block, part).wrapping_add(NEAR));
+                    prefetch::far(at(block, part).wrapping_add(FAR));
                     let x4 = V::repeat(x.add(4 * block));
                     let mut v = V::load(at(block, part)).trits();
                     for k in 0..5 {

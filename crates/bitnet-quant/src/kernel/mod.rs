@@ -18,6 +18,7 @@
 mod aarch64;
 mod choose;
 mod dense;
+mod finish;
 mod nibbles;
 mod peak;
 mod portable;
@@ -34,8 +35,9 @@ mod vector;
 mod x86_64;
 
 use bitnet_core::Isa;
+pub use finish::Then;
 pub use peak::int8_peak_gmac_s;
-pub use product::{Product, Then};
+pub use product::Product;
 pub use self_test::{SelfTest, self_test};
 pub use sparse::SparseScratch;
 

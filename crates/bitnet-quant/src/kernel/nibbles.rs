@@ -4,6 +4,8 @@
 //! Activations have 16 bits, as a high and a low byte that are multiplied apart: `x = 256 high + low`.
 #![expect(unsafe_code, reason = "vector instructions on raw memory")]
 
+use bitnet_core::prefetch;
+
 use super::vector::Vector;
 use super::{FAR, NEAR};
 use crate::packing::LINE;
@@ -34,8 +36,8 @@ pub(super) unsafe fn nibbles<V: Vector>(
                 for line in first..lines.min(first + segment) {
                     for part in 0..V::PARTS {
                         let at = row.as_ptr().add(line * LINE + part * V::BYTES);
-                        V::prefetch(at.wrapping_add(NEAR));
-                        V::prefetch_far(at.wrapping_add(FAR));
+                        prefetch::near(at.wrapping_add(NEAR));
+                        prefetch::far(at.wrapping_add(FAR));
                         let bytes = V::load(at);
                         for nibble in 0..2 {
                             let x = (2 * line + nibble) * LINE + part * V::BYTES;

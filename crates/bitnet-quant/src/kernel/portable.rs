@@ -97,10 +97,4 @@ impl Vector for Portable {
     unsafe fn interleave(columns: [Self; 4]) -> [Self; 4] {
         std::array::from_fn(|q| Self(std::array::from_fn(|i| columns[i % 4].0[4 * q + i / 4])))
     }
-
-    #[inline(always)]
-    unsafe fn prefetch(_: *const u8) {}
-
-    #[inline(always)]
-    unsafe fn prefetch_far(_: *const u8) {}
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use bitnet_core::{DisjointSlice, ThreadPool};
 
+use super::finish::{Finish, Sums, Then};
 use super::tile::TileProduct;
 use super::unpack::TileSource;
 use super::{LANES, TernaryKernel, check_lengths};
@@ -13,9 +14,9 @@ use crate::activation::{MANY_TOKENS, TOKEN_BLOCK};
 use crate::packing::LINE;
 use crate::{Error, Order, PackedMatrix, Packing, QuantizedActivations, Result, TernaryMatrix};
 
-/// Lines of a row in a tile: few enough for 32 rows of codes, and the activations of a block of tokens, to stay in the
-/// first-level cache.
-const TILE_LINES: usize = 2;
+/// Lines of a row in a tile: few enough for the whole tile, 16 or 25 KiB, to stay in the first-level cache together with
+/// the activations of a block of tokens.
+const TILE_LINES: usize = 1;
 
 /// One of several products of the same activations.
 #[derive(Debug)]
@@ -30,16 +31,6 @@ pub struct Product<'a> {
     pub then: Then,
 }
 
-/// What becomes of the results of a product.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// `out = y`.
-    Store,
-    /// `out = relu(out)^2 * y`: `out` holds the gate of a feed-forward network, `y` is its other input. Saves a pass over
-    /// memory.
-    Relu2Gate,
-}
-
 /// A product as the threads see it.
 struct Task<'a, O> {
     source: TileSource<'a>,
@@ -47,10 +38,6 @@ struct Task<'a, O> {
     out: O,
     then: Then,
 }
-
-/// Takes the sums of one token and the rows of one tile: `(token, rows, sums, offset)`, of which the product is
-/// `sums - offset`.
-type Emit<'a> = &'a mut dyn FnMut(usize, Range<usize>, &[i32], i32);
 
 /// Buffers of a thread, grown once.
 #[derive(Default)]
@@ -150,11 +137,12 @@ impl TernaryKernel {
         let out = DisjointSlice::new(out);
         pool.split(rows.div_ceil(source.tile_rows()), 1, |tiles| {
             for tile in tiles {
-                self.tile_sums(source, x, tile, &mut |token, rows_of_tile, sums, offset| {
-                    let at = token * rows + rows_of_tile.start;
-                    // SAFETY: every token of every tile is visited once, by one thread.
-                    let out = unsafe { out.part(at..at + rows_of_tile.len()) };
-                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum - offset);
+                self.tile_sums(source, x, tile, &mut |sums| {
+                    for (at, sums, offset) in sums.tokens(rows) {
+                        // SAFETY: every token of every tile is visited once, by one thread.
+                        let out = unsafe { out.part(at) };
+                        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum - offset);
+                    }
                 });
             }
         });
@@ -194,15 +182,16 @@ impl TernaryKernel {
                     which += 1;
                 }
                 let Task { source, bias, out, then } = &products[which];
-                self.tile_sums(*source, x, tile, &mut |token, rows, sums, offset| {
-                    let at = token * source.rows() + rows.start;
-                    let factor = source.scale() / x.scales()[token];
-                    let bias = bias.map(|bias| &bias[rows.clone()]);
-                    // SAFETY: every token of every tile is visited once, by one thread.
-                    let out = unsafe { out.part(at..at + rows.len()) };
-                    // SAFETY: `new` found the instruction set on this CPU.
-                    unsafe { (self.table.finish)(sums, offset, factor, bias, *then, out) };
-                });
+                let finish = Finish {
+                    weight_scale: source.scale(),
+                    activation_scales: x.scales(),
+                    bias: *bias,
+                    then: *then,
+                    out,
+                    out_rows: source.rows(),
+                };
+                // SAFETY: `new` found the instruction set on this CPU.
+                self.tile_sums(*source, x, tile, &mut |sums| unsafe { (self.table.finish)(sums, &finish) });
             }
         });
         Ok(())
@@ -223,17 +212,18 @@ impl TernaryKernel {
         Err(Error::PackingUnavailable { isa: self.isa.name(), packing: packing.name() })
     }
 
-    /// Calls `emit(token, rows, sums, offset)` once for every token and the rows of one tile: the product is
-    /// `sums - offset`.
-    fn tile_sums(&self, source: TileSource<'_>, x: &QuantizedActivations, tile: usize, emit: Emit<'_>) {
+    /// Calls `emit` once for every token and the rows of one tile.
+    fn tile_sums(
+        &self,
+        source: TileSource<'_>,
+        x: &QuantizedActivations,
+        tile: usize,
+        emit: &mut dyn FnMut(&Sums<'_>),
+    ) {
         let rows = tile * source.tile_rows()..((tile + 1) * source.tile_rows()).min(source.rows());
         match source {
-            TileSource::Packed(w) if reads_panels(source, x) => {
-                self.panel_sums(w, x, tile, |token, sums, offset| emit(token, rows.clone(), sums, offset));
-            }
-            _ => self.unpacked_sums(source, x, rows.start, |token, sums| {
-                emit(token, rows.clone(), &sums[..rows.len()], x.sums()[token]);
-            }),
+            TileSource::Packed(w) if reads_panels(source, x) => self.panel_sums(w, x, rows, emit),
+            _ => self.unpacked_sums(source, x, rows, emit),
         }
     }
 
@@ -242,17 +232,18 @@ impl TernaryKernel {
         &self,
         w: &PackedMatrix,
         x: &QuantizedActivations,
-        panel: usize,
-        mut emit: impl FnMut(usize, &[i32], i32),
+        rows: Range<usize>,
+        emit: &mut dyn FnMut(&Sums<'_>),
     ) {
         let (kernels, is_centred) = self.one_token(w.packing());
-        let data = &w.data()[panel * w.unit_bytes()..][..w.unit_bytes()];
-        let rows = (w.rows() - panel * w.tile_rows()).min(w.tile_rows());
+        let data = &w.data()[rows.start / w.tile_rows() * w.unit_bytes()..][..w.unit_bytes()];
         let mut sums = [0; 5 * LANES];
         for token in 0..x.tokens() {
             // SAFETY: `new` found the instruction set on this CPU.
             unsafe { (kernels.dense)(data, x.padded_token(token), &mut sums) };
-            emit(token, &sums[..rows], if is_centred { 0 } else { x.sums()[token] });
+            let offsets = if is_centred { &[0] } else { &x.sums()[token..=token] };
+            let (rows, stride) = (rows.clone(), sums.len());
+            emit(&Sums { first_token: token, rows, sums: &sums, stride, offsets });
         }
     }
 
@@ -269,13 +260,13 @@ impl TernaryKernel {
         &self,
         source: TileSource<'_>,
         x: &QuantizedActivations,
-        first_row: usize,
-        mut emit: impl FnMut(usize, &[i32]),
+        rows: Range<usize>,
+        emit: &mut dyn FnMut(&Sums<'_>),
     ) {
         let (tile_rows, tile_cols) = (source.tile_rows(), TILE_LINES * source.line_codes());
         SCRATCH.with_borrow_mut(|Scratch { tile, sums }| {
             sums.clear();
-            sums.resize(x.tokens().next_multiple_of(4) * tile_rows, 0);
+            sums.resize(x.tokens().next_multiple_of(TOKEN_BLOCK) * tile_rows, 0);
             for start in (0..source.cols()).step_by(tile_cols) {
                 let cols = start..(start + tile_cols).min(source.cols());
                 let blocks = cols.len().div_ceil(4);
@@ -283,7 +274,14 @@ impl TernaryKernel {
                 tile.resize(tile.len().max(tile_bytes), 0);
                 let tile = &mut tile[..tile_bytes];
                 // SAFETY: `new` found the instruction set on this CPU.
-                unsafe { (self.table.unpack)(source, first_row, cols, tile) };
+                unsafe { (self.table.unpack)(source, rows.start, cols.clone(), tile) };
+                // While the tile is multiplied, the next one comes from memory.
+                let columns_from = |start: usize| start..(start + tile_cols).min(source.cols());
+                if cols.end < source.cols() {
+                    source.prefetch(rows.start, columns_from(cols.end));
+                } else if rows.end < source.rows() {
+                    source.prefetch(rows.end, columns_from(0));
+                }
                 let mut product = TileProduct {
                     tile,
                     blocks,
@@ -296,9 +294,7 @@ impl TernaryKernel {
                 // SAFETY: as above.
                 unsafe { (self.table.tile)(&mut product) };
             }
-            for (token, sums) in sums.chunks_exact(tile_rows).take(x.tokens()).enumerate() {
-                emit(token, sums);
-            }
+            emit(&Sums { first_token: 0, rows, sums, stride: tile_rows, offsets: x.sums() });
         });
     }
 }

@@ -1,6 +1,6 @@
 //! A check of every kernel this CPU can run, for `bitnet doctor` and for the tests.
 
-use bitnet_core::{Isa, ThreadPool};
+use bitnet_core::{DisjointSlice, Isa, ThreadPool};
 
 use super::{Product, SparseScratch, TernaryKernel, Then, definition};
 use crate::{Order, PackedMatrix, Packing, QuantizedActivations, Result, TernaryMatrix};
@@ -94,7 +94,12 @@ fn one_token(
         Order::Rows => {
             let rows: Vec<u32> = (0..packed.rows() as u32).filter(|row| row % 3 != 1).collect();
             out.truncate(rows.len());
-            kernel.row_product(pool, packed, x, &rows, &mut out)?;
+            let shared = DisjointSlice::new(&mut out);
+            kernel.row_product(pool, packed, x, &rows, |range, products| {
+                #[expect(unsafe_code, reason = "threads write disjoint pieces")]
+                // SAFETY: every piece of the list is given once.
+                unsafe { shared.part(range) }.copy_from_slice(products);
+            })?;
             return Ok((out, rows.iter().map(|&row| expected[row as usize] as f32).collect()));
         }
         Order::Columns => {

@@ -1,8 +1,11 @@
 //! Products of one token with some rows, or some columns, on the threads of a pool.
 
+use std::ops::Range;
+
 use bitnet_core::{DisjointSlice, ThreadPool};
 
-use super::{LANES, TernaryKernel, Then};
+use super::finish::{Finish, Sums};
+use super::{LANES, TernaryKernel};
 use crate::packing::LINE;
 use crate::{Error, Order, PackedMatrix, Packing, QuantizedActivations, Result};
 
@@ -33,41 +36,37 @@ fn kernel_sums(rows: usize) -> usize {
 }
 
 impl TernaryKernel {
-    /// `out[i] = W_q[rows[i]] . x_q * weight_scale / activation_scale` for the one token of `x`; other rows are not read.
+    /// The products `W_q[rows[i]] . x_q * weight_scale / activation_scale` with the one token of `x`; other rows are not
+    /// read. `emit(range, products)` gets every piece of the list once, on any thread.
     ///
-    /// Errors: [`Error::Length`] when columns or output do not fit, or there is not one token.
-    #[expect(
-        unsafe_code,
-        reason = "threads write disjoint outputs; calls code compiled for an instruction set"
-    )]
+    /// Errors: [`Error::Length`] when columns do not fit, or there is not one token.
+    #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
     pub fn row_product(
         &self,
         pool: &ThreadPool,
         w: &PackedMatrix,
         x: &QuantizedActivations,
         rows: &[u32],
-        out: &mut [f32],
+        emit: impl Fn(Range<usize>, &mut [f32]) + Sync,
     ) -> Result<()> {
         /// Rows whose sums are held at a time.
         const ROWS: usize = 32;
         assert_eq!(w.order(), Order::Rows, "rows are contiguous");
         self.check_sparse(w, x, w.cols())?;
-        if rows.len() != out.len() {
-            return Err(Error::Length { what: "output", expected: rows.len(), got: out.len() });
-        }
         let (kernels, is_centred) = self.one_token(w.packing());
-        let offset = if is_centred { 0 } else { x.sums()[0] };
-        let factor = w.scale() / x.scales()[0];
-        let out = DisjointSlice::new(out);
+        let offsets = if is_centred { &[0] } else { x.sums() };
         pool.split(rows.len(), ROWS, |range| {
-            let mut sums = [0; ROWS];
+            let (mut sums, mut products) = ([0; ROWS], [0.0; ROWS]);
             for start in range.clone().step_by(ROWS) {
-                let range = start..(start + ROWS).min(range.end);
-                let sums = &mut sums[..range.len()];
+                let count = ROWS.min(range.end - start);
+                let (sums, products) = (&mut sums[..count], &mut products[..count]);
                 // SAFETY: `new` found the instruction set on this CPU.
-                unsafe { (kernels.rows)(w, &rows[range.clone()], x.padded_token(0), sums) };
-                // SAFETY: ranges are disjoint; as above.
-                unsafe { (self.table.finish)(sums, offset, factor, None, Then::Store, out.part(range)) };
+                unsafe { (kernels.rows)(w, &rows[start..], x.padded_token(0), sums) };
+                let sums = Sums { first_token: 0, rows: 0..count, sums, stride: ROWS, offsets };
+                let out = DisjointSlice::new(products);
+                // SAFETY: as above.
+                unsafe { (self.table.finish)(&sums, &Finish::one_token(w, x, &out, count)) };
+                emit(start..start + count, products);
             }
         });
         Ok(())
@@ -118,9 +117,12 @@ impl TernaryKernel {
         for part in parts.take(pieces - 1) {
             total.iter_mut().zip(part).for_each(|(total, sum)| *total += *sum);
         }
-        let offset = if is_centred { 0 } else { x.sums()[0] };
+        let offsets = if is_centred { &[0] } else { x.sums() };
+        let rows = w.rows();
+        let out = DisjointSlice::new(out);
+        let sums = Sums { first_token: 0, rows: 0..rows, sums: total, stride: rows, offsets };
         // SAFETY: as above.
-        unsafe { (self.table.finish)(total, offset, w.scale() / x.scales()[0], None, Then::Store, out) };
+        unsafe { (self.table.finish)(&sums, &Finish::one_token(w, x, &out, rows)) };
         Ok(())
     }
 

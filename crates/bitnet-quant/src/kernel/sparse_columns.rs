@@ -9,6 +9,8 @@
 //! of four columns are added in one visit.
 #![expect(unsafe_code, reason = "vector instructions on raw memory")]
 
+use bitnet_core::prefetch;
+
 use super::vector::Vector;
 use super::{BASE3_STEPS, LANES};
 use crate::packing::{LINE, Packing};
@@ -182,10 +184,10 @@ unsafe fn add_columns<V: Vector, K: ColumnSums<V>, const GROUPS: usize>(
         for line in 0..lines {
             let at = |column: u32| data.as_ptr().wrapping_add(column as usize * column_bytes + line * LINE);
             for &column in visit.near {
-                V::prefetch(at(column));
+                prefetch::near(at(column));
             }
             for &column in visit.far {
-                V::prefetch_far(at(column));
+                prefetch::far(at(column));
             }
             for part in 0..V::PARTS {
                 let at = line * LINE + part * V::BYTES;

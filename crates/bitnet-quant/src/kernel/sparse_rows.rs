@@ -7,6 +7,8 @@
 //! `256 t . x = sum over k of 3 v_k x_k - v_(k+1) x_k`.
 #![expect(unsafe_code, reason = "vector instructions on raw memory")]
 
+use bitnet_core::prefetch;
+
 use super::vector::Vector;
 use crate::packing::LINE;
 
@@ -37,7 +39,8 @@ struct Bits2;
 /// Base 3.
 struct Base3;
 
-/// `out[i] = t[rows[i]] . x`, two bits a code. `x` is padded with zeros to whole lines of columns.
+/// `out[i] = t[rows[i]] . x`, two bits a code. `x` is padded with zeros to whole lines of columns. Rows beyond those of
+/// `out` are only asked for ahead.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
@@ -83,10 +86,10 @@ unsafe fn for_each_group<V: Vector, const N: usize, K: RowSums<V, N>>(
     x: &[i8],
     out: &mut [i32],
 ) {
-    assert_eq!(rows.len(), out.len());
+    assert!(rows.len() >= out.len());
     let lines = row_bytes / LINE;
-    for start in (0..rows.len()).step_by(N) {
-        let count = N.min(rows.len() - start);
+    for start in (0..out.len()).step_by(N) {
+        let count = N.min(out.len() - start);
         let mut starts = [data.as_ptr(); N];
         let (mut near, mut far) = (starts, starts);
         for i in 0..N {
@@ -142,8 +145,8 @@ impl<V: Vector, const N: usize> RowSums<V, N> for Bits2 {
                 let mut sums = [[V::zero(); 4]; N];
                 for line in first..lines.min(first + segment) {
                     for i in 0..N {
-                        V::prefetch(near[i].wrapping_add(line * LINE));
-                        V::prefetch_far(far[i].wrapping_add(line * LINE));
+                        prefetch::near(near[i].wrapping_add(line * LINE));
+                        prefetch::far(far[i].wrapping_add(line * LINE));
                     }
                     for part in 0..V::PARTS {
                         let bytes = load_each::<V, N>(rows, line * LINE + part * V::BYTES);
@@ -186,8 +189,8 @@ impl<V: Vector, const N: usize> RowSums<V, N> for Base3 {
                 let mut sums = [[V::zero(); 2]; N];
                 for line in first..lines.min(first + segment) {
                     for i in 0..N {
-                        V::prefetch(near[i].wrapping_add(line * LINE));
-                        V::prefetch_far(far[i].wrapping_add(line * LINE));
+                        prefetch::near(near[i].wrapping_add(line * LINE));
+                        prefetch::far(far[i].wrapping_add(line * LINE));
                     }
                     for part in 0..V::PARTS {
                         let mut v = load_each::<V, N>(rows, line * LINE + part * V::BYTES);

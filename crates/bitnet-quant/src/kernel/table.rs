@@ -1,14 +1,12 @@
 //! The algorithms compiled for one instruction set: a table of functions.
 
 use crate::PackedMatrix;
-use crate::kernel::Then;
+use crate::kernel::finish::{Finish, Sums};
 use crate::kernel::tile::TileProduct;
 use crate::kernel::unpack::TileSource;
 
 /// `(data, bytes of a row, high, low, out)`: see `nibbles.rs`.
 type Nibbles = unsafe fn(&[u8], usize, &[i8], &[i8], &mut [i64]);
-/// `(sums, offset, factor, bias, then, out)`: see [`finish`].
-type Finish = unsafe fn(&[i32], i32, f32, Option<&[f32]>, Then, &mut [f32]);
 /// `(weights, columns, x, scratch, out)`: see `sparse_columns.rs`.
 type Columns = unsafe fn(&PackedMatrix, &[u32], &[i8], &mut [i32], &mut [i32]);
 
@@ -26,8 +24,8 @@ pub(super) struct Table {
     pub(super) tile: unsafe fn(&mut TileProduct<'_>),
     /// See `unpack.rs`.
     pub(super) unpack: unsafe fn(TileSource<'_>, usize, std::ops::Range<usize>, &mut [u8]),
-    /// See [`finish`].
-    pub(super) finish: Finish,
+    /// See `finish.rs`.
+    pub(super) finish: unsafe fn(&Sums<'_>, &Finish<'_>),
     /// See `peak.rs`.
     pub(super) peak: unsafe fn(usize) -> i32,
     /// Products of one instruction of `peak`.
@@ -45,35 +43,6 @@ pub(super) struct OneToken {
     pub(super) columns: Columns,
 }
 
-/// `y[i] = (sums[i] - offset) * factor (+ bias[i])`, and what becomes of it.
-#[inline(always)]
-pub(super) fn finish(
-    sums: &[i32],
-    offset: i32,
-    factor: f32,
-    bias: Option<&[f32]>,
-    then: Then,
-    out: &mut [f32],
-) {
-    let sums = sums.iter().map(|sum| (sum - offset) as f32 * factor);
-    let gate = |out: &mut f32, y: f32| {
-        let positive = out.max(0.0);
-        *out = positive * positive * y;
-    };
-    match (bias, then) {
-        (None, Then::Store) => out.iter_mut().zip(sums).for_each(|(out, y)| *out = y),
-        (None, Then::Relu2Gate) => out.iter_mut().zip(sums).for_each(|(out, y)| gate(out, y)),
-        (Some(bias), then) => {
-            for ((out, y), bias) in out.iter_mut().zip(sums).zip(bias) {
-                match then {
-                    Then::Store => *out = y + bias,
-                    Then::Relu2Gate => gate(out, y + bias),
-                }
-            }
-        }
-    }
-}
-
 /// Declares `TABLE` for a vector type. `rows`, `groups` and `tile` fill the registers of the instruction set; one with
 /// a product of its own for tiles names the function, what measures its peak, and its products an instruction.
 macro_rules! table {
@@ -89,11 +58,11 @@ macro_rules! table {
     ($vector:ty, #[$features:meta], rows $rows:literal, groups $groups:literal,
      tile_fn $tile:path, peak_fn $peak:path, products $products:expr) => {
         use $crate::PackedMatrix;
-        use $crate::kernel::Then;
+        use $crate::kernel::finish::{Finish, Sums};
         use $crate::kernel::table::{OneToken, Table};
         use $crate::kernel::tile::TileProduct;
         use $crate::kernel::unpack::TileSource;
-        use $crate::kernel::{dense, nibbles, peak, sparse_columns, sparse_rows, table, unpack};
+        use $crate::kernel::{dense, nibbles, peak, sparse_columns, sparse_rows, unpack};
 
         pub(in $crate::kernel) static TABLE: Table = Table {
             bits2: OneToken { dense: dense_bits2, rows: rows_bits2, columns: columns_bits2 },
@@ -131,9 +100,7 @@ macro_rules! table {
         table!(@function #[$features]
             unpack_of(w: TileSource<'_>, row: usize, cols: std::ops::Range<usize>, tile: &mut [u8])
             = unpack::unpack::<$vector>(w, row, cols, tile));
-        table!(@function #[$features]
-            finish_of(sums: &[i32], offset: i32, factor: f32, bias: Option<&[f32]>, then: Then, out: &mut [f32])
-            = table::finish(sums, offset, factor, bias, then, out));
+        table!(@function #[$features] finish_of(sums: &Sums<'_>, finish: &Finish<'_>) = finish.run(sums));
     };
     (@function #[$features:meta] $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? = $body:expr) => {
         #[$features]

@@ -97,7 +97,7 @@ fn no_row_and_no_column_are_no_work() {
     for isa in Isa::available() {
         let kernel = TernaryKernel::new(isa).unwrap();
         let rows = PackedMatrix::new(&pool, &w, Order::Rows, Packing::Bits2).unwrap();
-        kernel.row_product(&pool, &rows, &x, &[], &mut []).unwrap();
+        kernel.row_product(&pool, &rows, &x, &[], |_, _| panic!("no row")).unwrap();
         let columns = PackedMatrix::new(&pool, &w, Order::Columns, Packing::Bits2).unwrap();
         let mut out = [1.0; 3];
         let mut scratch = SparseScratch::new(3, 2);

@@ -6,6 +6,8 @@
 //! once for `R`.
 #![expect(unsafe_code, reason = "vector instructions on raw memory")]
 
+use bitnet_core::prefetch;
+
 use super::LANES;
 use super::vector::Vector;
 use crate::activation::TOKEN_BLOCK;
@@ -37,19 +39,19 @@ impl TileProduct<'_> {
         assert!(self.tokens > 0 && self.out_stride >= groups * LANES);
         let token_blocks = self.tokens.div_ceil(TOKEN_BLOCK);
         assert!(self.x.len() >= (token_blocks - 1) * self.x_stride + 4 * TOKEN_BLOCK * self.blocks);
-        // Results of tokens beyond the last, up to four, are written and meant for nobody.
-        assert!(self.out.len() >= self.tokens.next_multiple_of(4) * self.out_stride);
+        // Results of tokens beyond the last, up to a block, are written and meant for nobody.
+        assert!(self.out.len() >= token_blocks * TOKEN_BLOCK * self.out_stride);
     }
 }
 
-/// The product in pieces of `R` vectors and `T` tokens, `T` a block of tokens or 4; the last tokens in fours.
+/// The product in pieces of `R` vectors and `T` tokens; the last tokens in fours where that takes fewer.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 pub(super) unsafe fn tile<V: Vector, const R: usize, const T: usize>(p: &mut TileProduct<'_>) {
-    // Fours of the last block must not reach into the next.
-    const { assert!(T == TOKEN_BLOCK || T == 4) };
+    // Neither pieces nor the fours behind them reach into the next block.
+    const { assert!(matches!(T, 4 | 6 | TOKEN_BLOCK)) };
     p.check();
     let vectors = p.groups() * V::PARTS;
     let mut vector = 0;
@@ -57,7 +59,7 @@ pub(super) unsafe fn tile<V: Vector, const R: usize, const T: usize>(p: &mut Til
         let is_wide = vectors - vector >= R;
         let mut token = 0;
         while token < p.tokens {
-            let is_long = p.tokens - token >= T;
+            let is_long = (p.tokens - token).next_multiple_of(4) >= T;
             // SAFETY: vectors and tokens lie in the product, which was checked.
             unsafe {
                 match (is_wide, is_long) {
@@ -86,8 +88,12 @@ unsafe fn piece<V: Vector, const R: usize, const T: usize>(
         let (group, part) = ((vector + r) / V::PARTS, (vector + r) % V::PARTS);
         starts[r] = p.tile.as_ptr().wrapping_add(group * p.blocks * LINE + part * V::BYTES);
     }
-    let x = &p.x[token / TOKEN_BLOCK * p.x_stride + token % TOKEN_BLOCK * 4..];
-    let x = x.as_ptr();
+    let x_block = p.x[token / TOKEN_BLOCK * p.x_stride..].as_ptr();
+    let x = x_block.wrapping_add(token % TOKEN_BLOCK * 4);
+    // What comes next, the codes aside, which stay in the first-level cache: the sums of the next piece, and this piece's
+    // share of the next block of tokens.
+    let next_sums = p.out.as_ptr().wrapping_add((token + T) * p.out_stride).cast::<u8>();
+    let next_x = x_block.wrapping_add(p.x_stride + token % TOKEN_BLOCK * 4 * p.blocks);
     for first in (0..p.blocks).step_by(V::MAX_STEPS) {
         // SAFETY: by the caller's contract all of this lies in the product.
         unsafe {
@@ -97,8 +103,8 @@ unsafe fn piece<V: Vector, const R: usize, const T: usize>(
                 for r in 1..R {
                     codes[r] = V::load(starts[r].add(block * LINE));
                 }
-                // The next tokens; the codes stay in the first-level cache.
-                V::prefetch(x.wrapping_add(p.x_stride + block * TOKEN_BLOCK * 4).cast());
+                prefetch::near(next_x.wrapping_add(block * T * 4));
+                prefetch::near(next_sums.wrapping_add(block * prefetch::LINE / 2));
                 for t in 0..T {
                     let x4 = V::repeat(x.add((block * TOKEN_BLOCK + t) * 4));
                     for r in 0..R {

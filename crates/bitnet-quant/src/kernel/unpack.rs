@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use bitnet_core::prefetch;
+
 use super::vector::Vector;
 use crate::packed::{spread, unpack_columns, unpack_panel, unpack_rows};
 use crate::packing::LINE;
@@ -53,6 +55,26 @@ impl TileSource<'_> {
         match self {
             Self::Checkpoint(_) => LINE,
             Self::Packed(w) => w.tile_rows(),
+        }
+    }
+
+    /// Starts fetching what [`unpack`] reads for the same rows and columns.
+    pub(super) fn prefetch(self, row: usize, cols: Range<usize>) {
+        // A checkpoint's layout is read by tests and by what quantizes, not by inference.
+        let Self::Packed(w) = self else { return };
+        let (data, unit) = (w.data().as_ptr(), w.unit_bytes());
+        let line = |cols: usize| cols / self.line_codes() * LINE;
+        match w.order() {
+            Order::Panels => {
+                let panel = data.wrapping_add(row / w.tile_rows() * unit);
+                (cols.start / 4..cols.end.div_ceil(4))
+                    .for_each(|block| prefetch::far(panel.wrapping_add(block * LINE)));
+            }
+            Order::Rows => {
+                let rows = row..(row + w.tile_rows()).min(w.rows());
+                rows.for_each(|row| prefetch::far(data.wrapping_add(row * unit + line(cols.start))));
+            }
+            Order::Columns => cols.for_each(|col| prefetch::far(data.wrapping_add(col * unit + line(row)))),
         }
     }
 }

@@ -50,10 +50,6 @@ pub(super) trait Vector: Copy {
     unsafe fn total(sum: Self::Sum) -> i32;
     /// Four vectors byte by byte: within every 16 bytes, byte `4 q + i` of each becomes element `i` of vector `q`.
     unsafe fn interleave(columns: [Self; 4]) -> [Self; 4];
-    /// Starts reading a line into the first-level cache. The address need not be valid.
-    unsafe fn prefetch(at: *const u8);
-    /// Starts reading a line into the second-level cache. The address need not be valid.
-    unsafe fn prefetch_far(at: *const u8);
 
     /// Vectors in a line.
     const PARTS: usize = LINE / Self::BYTES;

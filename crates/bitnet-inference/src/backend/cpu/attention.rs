@@ -13,21 +13,19 @@ use crate::rope::RopeTable;
 /// Tokens that go through a block of keys and values together, while it is in the cache.
 const TOKENS: usize = 8;
 
+/// Positions whose values all of these tokens take before the next.
+const VALUES: usize = BLOCK / 2;
+
 /// Buffers of a thread, grown once.
 #[derive(Default)]
 struct Buffers {
     /// A block of keys and one of values, widened.
     widened: [Vec<f32>; 2],
-    /// For each query the scores of a block, and how far its softmax is.
-    scores: Vec<[f32; BLOCK]>,
-    online: Vec<Online>,
-}
-
-/// A softmax in its course.
-#[derive(Clone, Copy)]
-struct Online {
-    max: f32,
-    total: f32,
+    /// Scores of a block of positions, `[tokens, heads, BLOCK]`.
+    scores: Vec<f32>,
+    /// How far the softmax of each query, `[tokens, heads]`, has come.
+    max: Vec<f32>,
+    totals: Vec<f32>,
 }
 
 thread_local! {
@@ -132,84 +130,87 @@ struct Group<'a> {
 impl Group<'_> {
     fn attend(&self, floats: &FloatKernels, q: &[f32], out: &DisjointSlice<'_, f32>, buffers: &mut Buffers) {
         let head_dim = self.cache.head_dim();
-        let queries = self.tokens.len() * self.heads.len();
-        let Buffers { widened, scores, online } = buffers;
-        scores.resize(queries, [0.0; BLOCK]);
-        online.clear();
-        online.resize(queries, Online { max: f32::NEG_INFINITY, total: 0.0 });
+        let heads = self.heads.len();
+        let Buffers { widened, scores, max, totals } = buffers;
+        let queries = self.tokens.len() * heads;
+        scores.resize(queries * BLOCK, 0.0);
+        max.clear();
+        max.resize(queries, f32::NEG_INFINITY);
+        totals.clear();
+        totals.resize(queries, 0.0);
         if !self.cache.is_read_in_place() {
             for buffer in &mut *widened {
                 buffer.resize(BLOCK * head_dim, 0.0);
             }
         }
-        self.each_query(out, head_dim, |_, _, out| out.fill(0.0));
+        self.each_token(out, 0, |_, out| out.fill(0.0));
         let scale = 1.0 / (head_dim as f32).sqrt();
-        let last = self.positions(self.tokens.end - 1);
+        let last = self.positions(self.tokens.len() - 1);
         for start in (0..last).step_by(BLOCK) {
             let (keys, values) = self.cache.block(self.layer, self.kv_head, start, widened);
+            // A few keys, then a few values, stay in the first-level cache for all tokens.
             for (group, keys) in keys.chunks_exact(POSITIONS * head_dim).enumerate() {
-                self.each_query(out, head_dim, |query, token, _| {
-                    let at = self.query(query) * head_dim;
-                    if start + group * POSITIONS < self.positions(token) {
-                        let scores = &mut scores[query].as_chunks_mut::<POSITIONS>().0[group];
-                        floats.scores(&q[at..at + head_dim], keys, scale, scores);
-                    }
+                let at = group * POSITIONS;
+                self.each_token(out, start + at, |token, _| {
+                    let scores = &mut scores[token * heads * BLOCK + at..];
+                    floats.scores(&q[self.part(token)], head_dim, keys, scale, scores, BLOCK);
                 });
             }
-            self.each_query(out, head_dim, |query, token, out| {
-                let count = BLOCK.min(self.positions(token).saturating_sub(start));
-                if count > 0 {
-                    online[query].add(floats, &mut scores[query][..count], values, out);
+            self.each_token(out, start, |token, out| {
+                let count = BLOCK.min(self.positions(token) - start);
+                for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                    let query = token * heads + head;
+                    let scores = &mut scores[query * BLOCK..][..count];
+                    let highest = floats.max(scores, max[query]);
+                    if highest > max[query] {
+                        let shrink = (max[query] - highest).exp();
+                        totals[query] *= shrink;
+                        out.iter_mut().for_each(|out| *out *= shrink);
+                        max[query] = highest;
+                    }
+                    floats.softmax_weights(scores, highest);
                 }
             });
+            for (part, values) in values.chunks(VALUES * head_dim).enumerate() {
+                let at = part * VALUES;
+                self.each_token(out, start + at, |token, out| {
+                    let count = (values.len() / head_dim).min(self.positions(token) - start - at);
+                    let weights = &scores[token * heads * BLOCK + at..];
+                    let totals = &mut totals[token * heads..][..heads];
+                    floats.add_weighted(out, weights, BLOCK, &values[..count * head_dim], totals);
+                });
+            }
         }
-        self.each_query(out, head_dim, |query, _, out| {
-            for out in out {
-                *out /= online[query].total;
+        self.each_token(out, 0, |token, out| {
+            for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                let total = totals[token * heads + head];
+                out.iter_mut().for_each(|out| *out /= total);
             }
         });
     }
 
-    /// Positions that a token sees.
+    /// Positions that a token of the group sees.
     fn positions(&self, token: usize) -> usize {
-        self.cache.len() + token + 1
+        self.cache.len() + self.tokens.start + token + 1
     }
 
-    /// Place of a query among all heads of all tokens.
-    fn query(&self, query: usize) -> usize {
-        let (token, head) = (query / self.heads.len(), query % self.heads.len());
-        (self.tokens.start + token) * self.all_heads + self.heads.start + head
+    /// Where the heads of a token of the group lie among those of all tokens.
+    fn part(&self, token: usize) -> Range<usize> {
+        let first = (self.tokens.start + token) * self.all_heads + self.heads.start;
+        first * self.cache.head_dim()..(first + self.heads.len()) * self.cache.head_dim()
     }
 
-    /// Calls `visit(query, token, its output)` for every head of every token.
+    /// Calls `visit(token, its output)` for every token that sees `position`, counted from the first of the group.
     #[expect(unsafe_code, reason = "threads write disjoint heads")]
-    fn each_query(
+    fn each_token(
         &self,
         out: &DisjointSlice<'_, f32>,
-        head_dim: usize,
-        mut visit: impl FnMut(usize, usize, &mut [f32]),
+        position: usize,
+        mut visit: impl FnMut(usize, &mut [f32]),
     ) {
-        for query in 0..self.tokens.len() * self.heads.len() {
-            let at = self.query(query) * head_dim;
+        for token in (0..self.tokens.len()).filter(|token| self.positions(*token) > position) {
             // SAFETY: the heads and tokens of a group belong to one thread.
-            let out = unsafe { out.part(at..at + head_dim) };
-            visit(query, self.tokens.start + query / self.heads.len(), out);
+            visit(token, unsafe { out.part(self.part(token)) });
         }
-    }
-}
-
-impl Online {
-    fn add(&mut self, floats: &FloatKernels, scores: &mut [f32], values: &[f32], out: &mut [f32]) {
-        let max = scores.iter().copied().fold(self.max, f32::max);
-        if max > self.max {
-            let shrink = (self.max - max).exp();
-            self.total *= shrink;
-            for out in &mut *out {
-                *out *= shrink;
-            }
-            self.max = max;
-        }
-        floats.softmax_weights(scores, self.max);
-        self.total = floats.add_weighted(out, scores, values, self.total);
     }
 }

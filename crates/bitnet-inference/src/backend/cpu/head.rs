@@ -155,15 +155,18 @@ impl ChoiceScratch {
         let Self { scores, best, .. } = self;
         best.clear();
         let mut worst = f32::NEG_INFINITY;
-        for (id, score) in scores.iter().enumerate() {
-            if best.len() == seeds && *score <= worst && cut.seen.is_empty() {
+        for (block, scores) in scores.chunks(BLOCK).enumerate() {
+            let may_be_better = scores.iter().fold(false, |any, score| any | !is_at_most(*score, worst));
+            if best.len() == seeds && !may_be_better && cut.seen.is_empty() {
                 continue;
             }
-            let entry = Reverse((OrderedScore(cut.penalise(id, *score)), Reverse(id as u32)));
-            if best.len() < seeds {
-                best.push(entry);
-            } else if let Some(mut last) = best.peek_mut().filter(|last| entry < **last) {
-                *last = entry;
+            for (id, score) in (block * BLOCK..).zip(scores) {
+                let entry = Reverse((OrderedScore(cut.penalise(id, *score)), Reverse(id as u32)));
+                if best.len() < seeds {
+                    best.push(entry);
+                } else if let Some(mut last) = best.peek_mut().filter(|last| entry < **last) {
+                    *last = entry;
+                }
             }
             worst = best.peek().map_or(worst, |Reverse((score, _))| score.0);
         }
@@ -188,13 +191,33 @@ impl ChoiceScratch {
     fn take_candidates(&mut self, cut: &Cut<'_>, compact: &CompactRows, margin: Margin, level: f32) {
         let Self { scores, candidates, .. } = self;
         candidates.clear();
-        for (id, score) in scores.iter().enumerate() {
-            let upper = cut.penalise(id, score + compact.distance(margin, id));
-            if upper >= level || upper.is_nan() {
-                candidates.push(Candidate { id: id as u32, logit: f32::NAN });
+        for (block, scores) in scores.chunks(BLOCK).enumerate() {
+            let first = block * BLOCK;
+            let distances = || compact.distances(margin, first..first + scores.len());
+            let may_reach = |any, (score, distance): (&f32, f32)| any | !is_below(score + distance, level);
+            if cut.seen.is_empty() && !scores.iter().zip(distances()).fold(false, may_reach) {
+                continue;
+            }
+            for (id, (score, distance)) in (first..).zip(scores.iter().zip(distances())) {
+                if !is_below(cut.penalise(id, score + distance), level) {
+                    candidates.push(Candidate { id: id as u32, logit: f32::NAN });
+                }
             }
         }
     }
+}
+
+/// Scores that are looked at together: hardly ever is one of them wanted.
+const BLOCK: usize = 64;
+
+/// False for NaN, which is to be noticed.
+fn is_at_most(a: f32, b: f32) -> bool {
+    a <= b
+}
+
+/// False for NaN, which is to be noticed.
+fn is_below(a: f32, b: f32) -> bool {
+    a < b
 }
 
 /// Computes the exact logits of the candidates.

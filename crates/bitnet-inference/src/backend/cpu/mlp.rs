@@ -4,7 +4,8 @@
 //! front of `down` the neurons become int8; a 0 there adds nothing, and its column of `down` is not read. The result is
 //! the dense one, bit for bit.
 
-use bitnet_quant::{PackedLinear, Product, Then};
+use bitnet_core::DisjointSlice;
+use bitnet_quant::{PackedLinear, Product, QuantizedActivations, Then};
 
 use super::compute::{Compute, Input};
 use super::prepared::PreparedLinear;
@@ -75,7 +76,7 @@ fn sparse(
     traffic: &mut Traffic,
 ) -> Result<()> {
     let Compute { pool, floats, ternary } = compute;
-    let Scratch { hidden, normed, quantized, gate, up, added, chosen, sparse, .. } = s;
+    let Scratch { hidden, normed, quantized, gate, added, chosen, sparse, .. } = s;
     let (width, inner) = (config.hidden_size, config.intermediate_size);
     let (gate, added) = (&mut gate[..inner], &mut added[..width]);
     let eps = config.rms_norm_eps;
@@ -87,22 +88,9 @@ fn sparse(
     }
 
     // A gate that is no number is looked at, so that its neuron says so.
-    choose(chosen, gate, |gate| *gate > 0.0 || gate.is_nan());
-    let active = chosen.len();
-    let up = &mut up[..active];
-    ternary.row_product(pool, up_linear.weight(), quantized, chosen, up)?;
-    if let Some(bias) = up_linear.bias() {
-        up.iter_mut().zip(&*chosen).for_each(|(up, &neuron)| *up += bias[neuron as usize]);
-    }
-    for (up, &neuron) in up.iter_mut().zip(&*chosen) {
-        let gate = gate[neuron as usize];
-        *up *= gate * gate;
-    }
-    // In two passes rather than one that asks of each neuron which kind it is, and cannot be foreseen.
-    gate.fill(0.0);
-    for (up, &neuron) in up.iter().zip(&*chosen) {
-        gate[neuron as usize] = *up;
-    }
+    chosen.resize(inner, 0);
+    let active = floats.find_above_zero(gate, chosen);
+    multiply_gate(compute, up_linear, quantized, &chosen[..active], gate)?;
     match &part.sub_norm {
         Some(norm) if down_linear.norm().is_none() => {
             quantized.quantize_normed(pool, floats, gate, norm, eps);
@@ -113,7 +101,8 @@ fn sparse(
         }
         None => down_linear.quantize_input(pool, floats, gate, quantized),
     }
-    choose(chosen, quantized.token(0), |code| *code != 0);
+    let columns = floats.find_nonzero(quantized.token(0), chosen);
+    let chosen = &chosen[..columns];
     ternary.column_product(pool, down_linear.weight(), quantized, chosen, sparse, added)?;
     if let Some(bias) = down_linear.bias() {
         floats.add_scaled(added, 1.0, bias);
@@ -122,20 +111,42 @@ fn sparse(
     let bytes = |linear: &PackedLinear, units: usize| (units * linear.weight().unit_bytes()) as u64;
     traffic.neurons += inner as u64;
     traffic.active_neurons += active as u64;
-    traffic.down_columns += chosen.len() as u64;
+    traffic.down_columns += columns as u64;
     traffic.weight_bytes += part.gate.weight_bytes() as u64;
-    traffic.weight_bytes += bytes(up_linear, active) + bytes(down_linear, chosen.len());
+    traffic.weight_bytes += bytes(up_linear, active) + bytes(down_linear, columns);
     Ok(())
 }
 
-/// Writes the places of the elements that `is_chosen` to `chosen`.
-fn choose<T>(chosen: &mut Vec<u32>, elements: &[T], is_chosen: impl Fn(&T) -> bool) {
-    chosen.resize(elements.len(), 0);
-    let mut count = 0;
-    // Without a branch: which way it goes cannot be foreseen.
-    for (place, element) in elements.iter().enumerate() {
-        chosen[count] = place as u32;
-        count += usize::from(is_chosen(element));
+/// `gate = relu(gate)^2 * up`, where `neurons` are those whose gate is above 0, and only their rows of `up` are read.
+#[expect(unsafe_code, reason = "threads write disjoint neurons")]
+fn multiply_gate(
+    compute: &Compute,
+    up: &PackedLinear,
+    quantized: &QuantizedActivations,
+    neurons: &[u32],
+    gate: &mut [f32],
+) -> Result<()> {
+    if neurons.is_empty() {
+        gate.fill(0.0);
+        return Ok(());
     }
-    chosen.truncate(count);
+    let count = gate.len();
+    let gate = DisjointSlice::new(gate);
+    let neuron = |index: usize| neurons.get(index).map_or(count, |neuron| *neuron as usize);
+    compute.ternary.row_product(&compute.pool, up.weight(), quantized, neurons, |range, products| {
+        // A piece of the list has all neurons up to the next piece, those between whose gate is closed as well.
+        let first = if range.start == 0 { 0 } else { neuron(range.start) };
+        // SAFETY: these ranges of neurons are disjoint, as the list is in order and its pieces are.
+        let gate = unsafe { gate.part(first..neuron(range.end)) };
+        let neurons = &neurons[range];
+        for (product, &neuron) in products.iter_mut().zip(neurons) {
+            let gate = gate[neuron as usize - first];
+            *product = (*product + up.bias().map_or(-0.0, |bias| bias[neuron as usize])) * (gate * gate);
+        }
+        gate.fill(0.0);
+        for (product, &neuron) in products.iter().zip(neurons) {
+            gate[neuron as usize - first] = *product;
+        }
+    })?;
+    Ok(())
 }

@@ -58,20 +58,6 @@ macro_rules! bytes {
                 [first, second, third, fourth]
             }
         }
-
-        #[inline(always)]
-        unsafe fn prefetch(at: *const u8) {
-            unsafe {
-                asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags));
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn prefetch_far(at: *const u8) {
-            unsafe {
-                asm!("prfm pldl2keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags));
-            }
-        }
     };
 }
 pub(super) use bytes;

@@ -111,14 +111,4 @@ impl Vector for Avx2 {
             ]
         }
     }
-
-    #[inline(always)]
-    unsafe fn prefetch(at: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch_far(at: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T2>(at.cast()) }
-    }
 }

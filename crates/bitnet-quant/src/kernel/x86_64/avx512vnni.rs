@@ -5,12 +5,37 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::table::table;
+use super::super::tile::tile;
 use super::super::vector::Vector;
 
-table!(Avx512Vnni, #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")], rows 4, groups 4, tile 2 x 12);
+table!(Avx512Vnni, #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")], rows 4, groups 4,
+    tile_fn tile_of, peak_fn peak_of, products 64);
 
 #[derive(Clone, Copy)]
 pub(in super::super) struct Avx512Vnni(__m512i);
+
+/// See `tile.rs`: whole tiles in one piece each, of 5 groups in base 3 and 4 with two bits, so that few loads go with
+/// each product.
+///
+/// # Safety
+/// The CPU has the features.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tile_of(p: &mut TileProduct<'_>) {
+    // SAFETY: as the caller's.
+    unsafe {
+        if p.groups().is_multiple_of(5) { tile::<Avx512Vnni, 5, 4>(p) } else { tile::<Avx512Vnni, 4, 6>(p) }
+    }
+}
+
+/// See `peak.rs`.
+///
+/// # Safety
+/// The CPU has the features.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn peak_of(steps: usize) -> i32 {
+    // SAFETY: as the caller's.
+    unsafe { peak::steps::<Avx512Vnni>(steps) }
+}
 
 /// `3 v` by two additions. In assembly, or the compiler makes multiplications by 9, 27, 81 of a chain of them, which
 /// take several instructions each.
@@ -110,15 +135,5 @@ impl Vector for Avx512Vnni {
                 Self(_mm512_unpackhi_epi16(ab_high, cd_high)),
             ]
         }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch(at: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch_far(at: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T2>(at.cast()) }
     }
 }

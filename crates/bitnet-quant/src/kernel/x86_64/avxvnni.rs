@@ -114,14 +114,4 @@ impl Vector for AvxVnni {
             ]
         }
     }
-
-    #[inline(always)]
-    unsafe fn prefetch(at: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch_far(at: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T2>(at.cast()) }
-    }
 }

@@ -3,8 +3,59 @@
 
 use super::table::table;
 use super::vector::Vector;
+use crate::activation::TOKEN_BLOCK;
+use crate::packing::LINE;
 
-table!(Portable, #[inline], rows 1, groups 1, tile 1 x 4);
+table!(Portable, #[inline], rows 1, groups 1, tile_fn tile, peak_fn peak_of, products 16);
+
+/// See `tile.rs`. In 16 bits, which the compiler makes wider vectors of: sums of products of codes up to 2 stay below 2^15
+/// for so many steps.
+///
+/// # Safety
+/// None is needed; the type is that of the other instruction sets.
+unsafe fn tile(p: &mut TileProduct<'_>) {
+    const STEPS: usize = i16::MAX as usize / (2 * 128);
+    p.check();
+    let tile = p.tile.as_chunks::<LINE>().0;
+    for token in 0..p.tokens {
+        let x = &p.x[token / TOKEN_BLOCK * p.x_stride..].as_chunks::<{ 4 * TOKEN_BLOCK }>().0[..p.blocks];
+        for (part, x) in x.chunks(STEPS).enumerate() {
+            // Four activations of each block, repeated over a line.
+            let mut repeated = [[0_i16; LINE]; STEPS];
+            for (repeated, x) in repeated.iter_mut().zip(x) {
+                *repeated = std::array::from_fn(|i| i16::from(x[token % TOKEN_BLOCK * 4 + i % 4]));
+            }
+            for group in 0..p.groups() {
+                let mut sums = [0_i16; LINE];
+                let codes = &tile[group * p.blocks + part * STEPS..];
+                for (codes, x) in codes.iter().zip(&repeated[..x.len()]) {
+                    add_products(&mut sums, codes, x);
+                }
+                let out = &mut p.out[token * p.out_stride + group * LINE / 4..][..LINE / 4];
+                for (out, sums) in out.iter_mut().zip(sums.as_chunks::<4>().0) {
+                    *out += sums.iter().map(|sum| i32::from(*sum)).sum::<i32>();
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_products(sums: &mut [i16; LINE], codes: &[u8; LINE], x: &[i16; LINE]) {
+    for i in 0..LINE {
+        // Checks of an overflow, which cannot come, would keep the compiler from vectors.
+        sums[i] = sums[i].wrapping_add(i16::from(codes[i]).wrapping_mul(x[i]));
+    }
+}
+
+/// See `peak.rs`.
+///
+/// # Safety
+/// None is needed; the type is that of the other instruction sets.
+unsafe fn peak_of(steps: usize) -> i32 {
+    // SAFETY: plain Rust runs everywhere.
+    unsafe { peak::steps::<Portable>(steps) }
+}
 
 #[derive(Clone, Copy)]
 pub(super) struct Portable([u8; 16]);
@@ -75,7 +126,8 @@ impl Vector for Portable {
     unsafe fn dot(mut sum: Self::Sum, codes: Self, x: Self) -> Self::Sum {
         for i in 0..16 {
             // At most 255 * 128, which 16 bits hold.
-            sum[i] += i32::from(i16::from(codes.0[i]) * i16::from(x.0[i].cast_signed()));
+            let product = i16::from(codes.0[i]).wrapping_mul(i16::from(x.0[i].cast_signed()));
+            sum[i] = sum[i].wrapping_add(i32::from(product));
         }
         sum
     }

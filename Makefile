@@ -66,7 +66,7 @@ sdist: $(VENV)/.tools-build ## Build the source distribution into dist/
 # `cargo test`, and it keeps overflow checks and debug assertions. wheels.yml tests the release wheels.
 
 .PHONY: test
-test: lint test-rust test-scalar test-python ## Everything CI runs: lint, Rust tests (best ISA and scalar), Python tests
+test: lint test-rust test-scalar test-avx2 test-python ## Everything CI runs: lint, Rust tests (best ISA, scalar, AVX2), Python tests
 
 .PHONY: test-rust
 test-rust: $(VENV)/.base ## Rust tests on the best instruction set of this CPU
@@ -75,6 +75,13 @@ test-rust: $(VENV)/.base ## Rust tests on the best instruction set of this CPU
 .PHONY: test-scalar
 test-scalar: $(VENV)/.base ## Rust tests on the scalar reference kernels
 	BITNET_ISA=scalar $(CARGO) test --workspace --tests $(CARGO_FLAGS)
+
+# Under AVX2 where the CPU has it and would choose something better by itself.
+.PHONY: test-avx2
+test-avx2: $(VENV)/.base ## Rust tests on the AVX2 kernels (where the CPU has them)
+	@if BITNET_ISA=avx2 $(CARGO) run --quiet $(CARGO_FLAGS) -p bitnet-cli -- doctor >/dev/null 2>&1; then \
+		BITNET_ISA=avx2 $(CARGO) test --workspace --tests $(CARGO_FLAGS); \
+	else echo "skipped: this CPU has no AVX2"; fi
 
 .PHONY: test-python
 test-python: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Python tests against the installed wheel
@@ -87,6 +94,7 @@ nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more
 		$(CARGO) test --workspace --tests $(CARGO_FLAGS) -- --include-ignored
 	BITNET_NIGHTLY=1 $(PY) -m pytest -m "nightly or not nightly" --timeout=3600
 	$(MAKE) sanitize
+	$(MAKE) instructions
 
 # The sanitizer comes with the stable toolchain, the switch for it does not. Naming the target keeps it out of build
 # scripts and macros, which rustc loads. The test left out is about sums, and takes minutes.
@@ -115,7 +123,11 @@ cross: ## ARM kernels under emulation, Apple types, Metal kernels on the CPU (De
 
 .PHONY: bench
 bench: ## Kernel benchmarks; BENCH_ARGS go to criterion, after --
-	$(CARGO) bench -p bitnet-benchmarks $(CARGO_FLAGS) $(BENCH_ARGS)
+	$(CARGO) bench -p bitnet-benchmarks --bench ternary $(CARGO_FLAGS) $(BENCH_ARGS)
+
+.PHONY: instructions
+instructions: ## Compare the kernels' instruction counts with the recorded ones (needs valgrind)
+	$(PYTHON) benches/python/instructions.py $(BENCH_ARGS)
 
 .PHONY: bench-compare
 bench-compare: $(COMPARE_VENV)/.compare $(VENV)/.wheel-release ## This engine beside others from PyPI; BENCH_ARGS: a checkpoint folder, options (--help)

@@ -202,17 +202,17 @@ pub(super) fn add_weighted<const COLUMNS: usize>(
     let (pairs, last) = totals.as_chunks_mut::<2>();
     for (out, totals) in outs.by_ref().zip(pairs) {
         let (out, other) = out.split_at_mut(width);
-        add_weighted_of::<2, COLUMNS>([out, other], [next(), next()], vectors, totals);
+        add_weighted_of::<2, COLUMNS>(&mut [out, other], [next(), next()], vectors, totals);
     }
     if let [total] = last {
         let total = std::array::from_mut(total);
-        add_weighted_of::<1, COLUMNS>([outs.into_remainder()], [next()], vectors, total);
+        add_weighted_of::<1, COLUMNS>(&mut [outs.into_remainder()], [next()], vectors, total);
     }
 }
 
 #[inline(always)]
 fn add_weighted_of<const N: usize, const COLUMNS: usize>(
-    out: [&mut [f32]; N],
+    out: &mut [&mut [f32]; N],
     weights: [&[f32]; N],
     vectors: &[f32],
     totals: &mut [f32; N],

@@ -26,7 +26,7 @@ pub(super) struct Sums<'a> {
     pub(super) first_token: usize,
     pub(super) rows: Range<usize>,
     /// `[tokens, stride]`, of which the first `rows.len()` of each token count.
-    pub(super) sums: &'a [i32],
+    pub(super) values: &'a [i32],
     pub(super) stride: usize,
     /// What is subtracted from all sums of a token.
     pub(super) offsets: &'a [i32],
@@ -37,7 +37,7 @@ impl<'a> Sums<'a> {
     #[inline(always)]
     pub(super) fn tokens(&self, out_rows: usize) -> impl Iterator<Item = (Range<usize>, &'a [i32], i32)> {
         let Self { first_token, rows, .. } = self.clone();
-        let sums = self.sums.chunks(self.stride).zip(self.offsets).enumerate();
+        let sums = self.values.chunks(self.stride).zip(self.offsets).enumerate();
         sums.map(move |(token, (sums, offset))| {
             let start = (first_token + token) * out_rows + rows.start;
             (start..start + rows.len(), &sums[..rows.len()], *offset)

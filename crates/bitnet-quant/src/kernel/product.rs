@@ -243,7 +243,7 @@ impl TernaryKernel {
             unsafe { (kernels.dense)(data, x.padded_token(token), &mut sums) };
             let offsets = if is_centred { &[0] } else { &x.sums()[token..=token] };
             let (rows, stride) = (rows.clone(), sums.len());
-            emit(&Sums { first_token: token, rows, sums: &sums, stride, offsets });
+            emit(&Sums { first_token: token, rows, values: &sums, stride, offsets });
         }
     }
 
@@ -294,7 +294,7 @@ impl TernaryKernel {
                 // SAFETY: as above.
                 unsafe { (self.table.tile)(&mut product) };
             }
-            emit(&Sums { first_token: 0, rows, sums, stride: tile_rows, offsets: x.sums() });
+            emit(&Sums { first_token: 0, rows, values: sums, stride: tile_rows, offsets: x.sums() });
         });
     }
 }

@@ -165,7 +165,9 @@ impl Group<'_> {
                     if highest > max[query] {
                         let shrink = (max[query] - highest).exp();
                         totals[query] *= shrink;
-                        out.iter_mut().for_each(|out| *out *= shrink);
+                        for out in out.iter_mut() {
+                            *out *= shrink;
+                        }
                         max[query] = highest;
                     }
                     floats.softmax_weights(scores, highest);
@@ -184,7 +186,9 @@ impl Group<'_> {
         self.each_token(out, 0, |token, out| {
             for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
                 let total = totals[token * heads + head];
-                out.iter_mut().for_each(|out| *out /= total);
+                for out in out {
+                    *out /= total;
+                }
             }
         });
     }

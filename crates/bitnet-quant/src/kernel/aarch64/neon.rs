@@ -3,7 +3,6 @@
 #![expect(unsafe_code, reason = "vector instructions")]
 
 use std::arch::aarch64::*;
-use std::arch::asm;
 
 use super::super::table::table;
 use super::super::vector::Vector;

@@ -1,6 +1,6 @@
 //! One kernel, for valgrind to count its instructions: see `benches/python/instructions.py`.
 //!
-//! Without an argument it prints the names of the cases. The result of a case is checked before it is counted.
+//! Without an argument it prints the names of the cases. The result of a case is checked once it is counted.
 
 use std::hint::black_box;
 
@@ -68,16 +68,19 @@ fn decode_rows() {
     let kernel = kernel();
     let rows: Vec<u32> = (0..SHAPE.rows as u32).step_by(2).collect();
     let expected = definition(&case.w, &case.x);
-    let run = || {
-        kernel
-            .row_product(&pool, black_box(&w), &case.x, &rows, |range, products| {
-                for (product, row) in products.iter().zip(&rows[range]) {
-                    assert_eq!(*product, expected[*row as usize] as f32);
-                }
-            })
-            .unwrap();
+    let product = |emit: &(dyn Fn(std::ops::Range<usize>, &mut [f32]) + Sync)| {
+        kernel.row_product(&pool, black_box(&w), &case.x, &rows, emit).unwrap();
     };
-    counted(&mut { run });
+    product(&|range, products| {
+        for (product, row) in products.iter().zip(&rows[range]) {
+            assert_eq!(*product, expected[*row as usize] as f32);
+        }
+    });
+    counted(&mut || {
+        product(&|_, products| {
+            black_box(products);
+        });
+    });
 }
 
 fn decode_columns() {
@@ -108,13 +111,15 @@ fn decode_head() {
     let head = CompactRows::new(&pool, &floats, shape, read_row, |_| {}).unwrap().unwrap();
     let x: Vec<f32> = (0..SHAPE.cols).map(value).collect();
     let (mut split, mut scores) = (SplitActivations::with_capacity(SHAPE.cols), vec![0.0; SHAPE.rows]);
-    let kernel = kernel();
-    let mut run = || {
-        let margin = head.scores(&pool, &kernel, black_box(&x), &mut split, &mut scores);
-        assert!(margin.is_some());
+    let mut run = |kernel: TernaryKernel, scores: &mut [f32]| {
+        assert!(head.scores(&pool, &kernel, black_box(&x), &mut split, scores).is_some());
     };
-    run();
-    counted(&mut run);
+    let mut expected = scores.clone();
+    run(TernaryKernel::new(Isa::Scalar).unwrap(), &mut expected);
+    let kernel = kernel();
+    run(kernel, &mut scores);
+    counted(&mut || run(kernel, &mut scores));
+    assert_eq!(scores, expected);
 }
 
 /// Four heads of one token over 64 positions.

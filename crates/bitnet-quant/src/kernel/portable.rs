@@ -6,7 +6,7 @@ use super::vector::Vector;
 use crate::activation::TOKEN_BLOCK;
 use crate::packing::LINE;
 
-table!(Portable, #[inline], rows 1, groups 1, tile_fn tile, peak_fn peak_of, products 16);
+table!(Portable, #[inline], rows 1, groups 1, tile_fn tile);
 
 /// See `tile.rs`. In 16 bits, which the compiler makes wider vectors of: sums of products of codes up to 2 stay below 2^15
 /// for so many steps.
@@ -46,15 +46,6 @@ fn add_products(sums: &mut [i16; LINE], codes: &[u8; LINE], x: &[i16; LINE]) {
         // Checks of an overflow, which cannot come, would keep the compiler from vectors.
         sums[i] = sums[i].wrapping_add(i16::from(codes[i]).wrapping_mul(x[i]));
     }
-}
-
-/// See `peak.rs`.
-///
-/// # Safety
-/// None is needed; the type is that of the other instruction sets.
-unsafe fn peak_of(steps: usize) -> i32 {
-    // SAFETY: plain Rust runs everywhere.
-    unsafe { peak::steps::<Portable>(steps) }
 }
 
 #[derive(Clone, Copy)]

@@ -44,15 +44,20 @@ pub(super) struct OneToken {
 }
 
 /// Declares `TABLE` for a vector type. `rows`, `groups` and `tile` fill the registers of the instruction set; one with
-/// a product of its own for tiles names the function, what measures its peak, and its products an instruction.
+/// a product of its own for tiles names the function and, where that uses another instruction, what measures its peak,
+/// and its products an instruction.
 macro_rules! table {
     ($vector:ty, #[$features:meta], rows $rows:literal, groups $groups:literal,
      tile $tile_rows:literal x $tokens:literal) => {
-        table!($vector, #[$features], rows $rows, groups $groups,
-            tile_fn tile_of, peak_fn peak_of, products <$vector>::BYTES);
+        table!($vector, #[$features], rows $rows, groups $groups, tile_fn tile_of);
 
         table!(@function #[$features] tile_of(p: &mut TileProduct<'_>)
             = $crate::kernel::tile::tile::<$vector, $tile_rows, $tokens>(p));
+    };
+    ($vector:ty, #[$features:meta], rows $rows:literal, groups $groups:literal, tile_fn $tile:path) => {
+        table!($vector, #[$features], rows $rows, groups $groups,
+            tile_fn $tile, peak_fn peak_of, products <$vector>::BYTES);
+
         table!(@function #[$features] peak_of(steps: usize) -> i32 = peak::steps::<$vector>(steps));
     };
     ($vector:ty, #[$features:meta], rows $rows:literal, groups $groups:literal,

@@ -20,6 +20,9 @@ use crate::{Error, Result};
 /// A cut that keeps a larger share of the vocabulary is made from all logits.
 const LARGEST_SHARE: usize = 8;
 
+/// Scores that are looked at together: hardly ever is one of them wanted.
+const BLOCK: usize = 64;
+
 /// Buffers of a choice, allocated once.
 #[derive(Debug)]
 pub(super) struct ChoiceScratch {
@@ -206,9 +209,6 @@ impl ChoiceScratch {
         }
     }
 }
-
-/// Scores that are looked at together: hardly ever is one of them wanted.
-const BLOCK: usize = 64;
 
 /// False for NaN, which is to be noticed.
 fn is_at_most(a: f32, b: f32) -> bool {

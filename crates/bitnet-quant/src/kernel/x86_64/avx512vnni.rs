@@ -9,7 +9,7 @@ use super::super::tile::tile;
 use super::super::vector::Vector;
 
 table!(Avx512Vnni, #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")], rows 4, groups 4,
-    tile_fn tile_of, peak_fn peak_of, products 64);
+    tile_fn tile_of);
 
 #[derive(Clone, Copy)]
 pub(in super::super) struct Avx512Vnni(__m512i);
@@ -25,16 +25,6 @@ unsafe fn tile_of(p: &mut TileProduct<'_>) {
     unsafe {
         if p.groups().is_multiple_of(5) { tile::<Avx512Vnni, 5, 4>(p) } else { tile::<Avx512Vnni, 4, 6>(p) }
     }
-}
-
-/// See `peak.rs`.
-///
-/// # Safety
-/// The CPU has the features.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn peak_of(steps: usize) -> i32 {
-    // SAFETY: as the caller's.
-    unsafe { peak::steps::<Avx512Vnni>(steps) }
 }
 
 /// `3 v` by two additions. In assembly, or the compiler makes multiplications by 9, 27, 81 of a chain of them, which

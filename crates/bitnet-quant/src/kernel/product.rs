@@ -9,7 +9,7 @@ use bitnet_core::{DisjointSlice, ThreadPool};
 use super::finish::{Finish, Sums, Then};
 use super::tile::TileProduct;
 use super::unpack::TileSource;
-use super::{LANES, TernaryKernel, check_lengths};
+use super::{LANES, TernaryKernel, check_lengths, planes};
 use crate::activation::{MANY_TOKENS, TOKEN_BLOCK};
 use crate::packing::LINE;
 use crate::{Error, Order, PackedMatrix, Packing, QuantizedActivations, Result, TernaryMatrix};
@@ -109,9 +109,9 @@ impl TernaryKernel {
         )
     }
 
-    /// Products of neighbouring rows of four bits and one token of 16 bits: see `nibbles.rs`.
+    /// Products of neighbouring rows of three bits and one token of 16 bits: see `planes.rs`.
     #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
-    pub(crate) fn nibble_products(
+    pub(crate) fn octal_products(
         &self,
         data: &[u8],
         row_bytes: usize,
@@ -120,7 +120,16 @@ impl TernaryKernel {
         out: &mut [i64],
     ) {
         // SAFETY: `new` found the instruction set on this CPU.
-        unsafe { (self.table.nibbles)(data, row_bytes, high, low, out) }
+        unsafe { (self.table.octals)(data, row_bytes, high, low, out) }
+    }
+
+    /// The product of a row of one bit, the sum of `x` where it is set.
+    #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
+    pub(crate) fn bit_product(&self, row: &[u8], high: &[i8], low: &[i8]) -> i64 {
+        let mut product = [0];
+        // SAFETY: as above.
+        unsafe { (self.table.bits)(row, row.len(), high, low, &mut product) }
+        product[0] / planes::BIT
     }
 
     #[expect(unsafe_code, reason = "threads write disjoint outputs")]

@@ -1,6 +1,9 @@
 //! Element types.
 
 use std::fmt;
+use std::str::FromStr;
+
+use crate::Error;
 
 /// Element type of a [`Tensor`](crate::Tensor).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,9 +43,14 @@ impl DType {
     }
 }
 
-impl fmt::Display for DType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl DType {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::F32, Self::F16, Self::BF16, Self::I8, Self::U8, Self::I32, Self::I64, Self::Bool];
+
+    /// Its short name.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::BF16 => "bf16",
@@ -51,6 +59,36 @@ impl fmt::Display for DType {
             Self::I32 => "i32",
             Self::I64 => "i64",
             Self::Bool => "bool",
-        })
+        }
+    }
+
+    /// The name other libraries have for it.
+    pub const fn long_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
+            Self::I8 => "int8",
+            Self::U8 => "uint8",
+            Self::I32 => "int32",
+            Self::I64 => "int64",
+            Self::Bool => "bool",
+        }
+    }
+}
+
+/// By the short name or the long one.
+impl FromStr for DType {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let is_named = |dtype: &Self| name == dtype.name() || name == dtype.long_name();
+        Self::ALL.into_iter().find(is_named).ok_or_else(|| Error::UnknownDType(name.to_owned()))
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }

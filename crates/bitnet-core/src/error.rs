@@ -32,7 +32,7 @@ pub enum Error {
         got: DType,
     },
     /// A type name that means nothing.
-    #[error("unknown data type {0:?}; known: f32, f16, bf16, i8, u8, i32, i64, bool")]
+    #[error("unknown data type {0:?}; known: f32, f16, bf16, i8, u8, i32, i64, bool, ternary")]
     UnknownDType(String),
     /// An operation that the element type does not have.
     #[error("there is no {operation} for {dtype}; {instead}")]
@@ -44,6 +44,9 @@ pub enum Error {
         /// What to do about it.
         instead: &'static str,
     },
+    /// A packed tensor where single elements are asked for.
+    #[error("a ternary tensor is packed and read whole; convert it to i8 first")]
+    Packed,
     /// An integer that the element type does not hold.
     #[error("{value} is out of range for {dtype}")]
     OutOfRange {

@@ -92,7 +92,9 @@ fn core_class(error: &bitnet_core::Error) -> &'static str {
         | Error::Empty { .. }
         | Error::NotOne { .. }
         | Error::View { .. } => "ShapeError",
-        Error::DType { .. } | Error::UnknownDType(_) | Error::Unsupported { .. } => "DTypeError",
+        Error::DType { .. } | Error::UnknownDType(_) | Error::Unsupported { .. } | Error::Packed => {
+            "DTypeError"
+        }
         Error::Index { .. } => "OutOfRangeError",
         Error::OutOfRange { .. }
         | Error::NegativePower

@@ -118,6 +118,9 @@ impl Tensor {
     /// Two tensors in the type they have in common.
     pub(super) fn with_common_dtype(&self, other: &Self) -> Result<(Self, Self)> {
         let dtype = promote(self.dtype, other.dtype);
+        if dtype == DType::Ternary {
+            return Err(Error::Packed);
+        }
         Ok((self.to_dtype(dtype)?, other.to_dtype(dtype)?))
     }
 

@@ -27,6 +27,9 @@ impl Tensor {
             dims[axis] = dims[axis].saturating_add(tensor.dims()[axis]);
         }
         let dtype = tensors.iter().fold(first.dtype(), |dtype, tensor| promote(dtype, tensor.dtype()));
+        if dtype == DType::Ternary {
+            return Err(Error::Packed);
+        }
         join(tensors, axis, dims.into(), dtype)
     }
 

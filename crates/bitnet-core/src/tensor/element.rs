@@ -176,7 +176,10 @@ impl Element for Bool {
     }
 }
 
-/// Evaluates an expression with `$element` standing for the Rust type of a [`DType`].
+/// Evaluates an expression with `$element` standing for the Rust type of a [`DType`]; returns [`Error::Packed`] from the
+/// function around it for a packed one.
+///
+/// [`Error::Packed`]: crate::Error::Packed
 macro_rules! dispatch {
     ($dtype:expr, $element:ident => $body:expr) => {
         match $dtype {
@@ -188,6 +191,7 @@ macro_rules! dispatch {
             $crate::DType::I32 => $crate::tensor::element::with!(i32, $element => $body),
             $crate::DType::I64 => $crate::tensor::element::with!(i64, $element => $body),
             $crate::DType::Bool => $crate::tensor::element::with!($crate::tensor::Bool, $element => $body),
+            $crate::DType::Ternary => return Err($crate::Error::Packed),
         }
     };
 }

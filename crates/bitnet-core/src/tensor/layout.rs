@@ -24,19 +24,26 @@ pub(super) fn is_row_major(dims: &[usize], strides: &[isize]) -> bool {
             .all(|((&dim, &stride), row)| dim == 1 || stride == row)
 }
 
-/// The elements from the first to the last in memory, or nothing when one would lie before the start, or beyond what
-/// can be counted.
+/// How many elements lie in memory before and after the one that index 0, 0, ... names; none in an empty tensor. Nothing
+/// when they are more than can be counted.
+pub fn reach(dims: &[usize], strides: &[isize]) -> Option<(usize, usize)> {
+    let (mut before, mut after) = (0_usize, 0_usize);
+    for (&dim, &stride) in dims.iter().zip(strides).filter(|_| !dims.contains(&0)) {
+        let side = if stride < 0 { &mut before } else { &mut after };
+        *side = side.checked_add((dim - 1).checked_mul(stride.unsigned_abs())?)?;
+    }
+    isize::try_from(before.checked_add(after)?).ok()?;
+    Some((before, after))
+}
+
+/// The elements from the first to the last in memory; nothing when one would lie before the start, or beyond what can be
+/// counted.
 pub(super) fn extent(dims: &[usize], strides: &[isize], offset: usize) -> Option<Range<usize>> {
     if dims.contains(&0) {
         return Some(0..0);
     }
-    let (mut first, mut last) = (isize::try_from(offset).ok()?, isize::try_from(offset).ok()?);
-    for (&dim, &stride) in dims.iter().zip(strides) {
-        let reach = isize::try_from(dim - 1).ok()?.checked_mul(stride)?;
-        let end = if reach < 0 { &mut first } else { &mut last };
-        *end = end.checked_add(reach)?;
-    }
-    Some(usize::try_from(first).ok()?..usize::try_from(last).ok()?.checked_add(1)?)
+    let (before, after) = reach(dims, strides)?;
+    Some(offset.checked_sub(before)?..offset.checked_add(after)?.checked_add(1)?)
 }
 
 /// The shape that both shapes stretch to: dimensions are aligned at the end, and one of 1 stretches to the other.

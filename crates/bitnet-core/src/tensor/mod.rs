@@ -4,6 +4,9 @@
 //! from, and operations give new tensors, so that whoever holds a tensor, a tape of gradients for one, may keep it.
 //! Strides count elements and may be negative or 0.
 //!
+//! A packed ternary matrix is a tensor too, for its name, shape and memory; it has no views and no arithmetic here, and
+//! every operation says so.
+//!
 //! Operations run on the threads that [`with_threads`] lends them, and alone otherwise; the result is the same, bit for
 //! bit. An operation reads strided operands where they lie, except where its doc says that it copies.
 
@@ -34,7 +37,7 @@ mod walk;
 mod tests;
 
 pub use element::{Bool, Element};
-pub use layout::broadcast_shapes;
+pub use layout::{broadcast_shapes, reach};
 pub use promote::promote;
 pub use scalar::{Operand, Scalar};
 pub use threads::with_threads;
@@ -60,10 +63,8 @@ impl Tensor {
     /// Errors: [`Error::ByteLength`] when the bytes are not `elements x size` of the type, [`Error::ShapeOverflow`].
     pub fn new(dtype: DType, shape: impl Into<Shape>, data: Buffer) -> Result<Self> {
         let shape = shape.into();
-        let expected = shape
-            .elements()?
-            .checked_mul(dtype.size_bytes())
-            .ok_or_else(|| Error::ShapeOverflow(shape.clone()))?;
+        shape.elements()?;
+        let expected = dtype.bytes_of(&shape)?.ok_or_else(|| Error::ShapeOverflow(shape.clone()))?;
         if data.len() != expected {
             return Err(Error::ByteLength { dtype, shape, expected, got: data.len() });
         }
@@ -74,7 +75,7 @@ impl Tensor {
     /// A view of `data`, which is shared, not copied: element `i, j, ...` is number `offset + i strides[0] + j
     /// strides[1] + ...` of the memory.
     ///
-    /// Errors: [`Error::View`] when an element would lie outside `data`, [`Error::ShapeOverflow`].
+    /// Errors: [`Error::View`] when an element would lie outside `data`, [`Error::ShapeOverflow`], [`Error::Packed`].
     pub fn strided(
         dtype: DType,
         shape: impl Into<Shape>,
@@ -83,6 +84,9 @@ impl Tensor {
         data: Buffer,
     ) -> Result<Self> {
         let shape = shape.into();
+        if dtype == DType::Ternary {
+            return Err(Error::Packed);
+        }
         shape.elements()?;
         let there_are = data.len() / dtype.size_bytes();
         let extent = layout::extent(shape.dims(), &strides, offset).filter(|range| range.end <= there_are);
@@ -150,14 +154,19 @@ impl Tensor {
     }
 
     /// The same memory seen in another way, whose elements all lie in it.
-    fn view(&self, shape: impl Into<Shape>, strides: Vec<isize>, offset: usize) -> Self {
+    ///
+    /// Errors: [`Error::Packed`].
+    fn view(&self, shape: impl Into<Shape>, strides: Vec<isize>, offset: usize) -> Result<Self> {
+        if self.dtype == DType::Ternary {
+            return Err(Error::Packed);
+        }
         let shape = shape.into();
         debug_assert!(
             layout::extent(shape.dims(), &strides, offset)
                 .is_some_and(|range| range.end <= self.data.len() / self.dtype.size_bytes())
         );
         let (dtype, device) = (self.dtype, self.device);
-        Self { dtype, shape, strides, offset, data: self.data.clone(), device }.settled()
+        Ok(Self { dtype, shape, strides, offset, data: self.data.clone(), device }.settled())
     }
 
     /// Cuts the memory of a contiguous tensor to what it holds.

@@ -61,8 +61,8 @@ impl Scalar {
         }
     }
 
-    fn fits(self, dtype: DType) -> bool {
-        dispatch!(dtype, T => self.to_element::<T>().is_ok())
+    fn fits(self, dtype: DType) -> Result<bool> {
+        dispatch!(dtype, T => Ok(self.to_element::<T>().is_ok()))
     }
 }
 
@@ -109,7 +109,7 @@ impl Operand<'_> {
     /// The same for comparisons, in which a number may be out of range.
     pub(super) fn compared_with(self, dtype: DType) -> Result<Tensor> {
         match self {
-            Self::Scalar(scalar) if !scalar.fits(scalar.weak_dtype(dtype)) => scalar.to_tensor(DType::I64),
+            Self::Scalar(scalar) if !scalar.fits(scalar.weak_dtype(dtype))? => scalar.to_tensor(DType::I64),
             _ => self.beside(dtype),
         }
     }

@@ -56,7 +56,7 @@ impl Tensor {
             return Err(Error::Reshape { from: self.shape.clone(), to: shape });
         }
         match layout::reshaped(self.dims(), &self.strides, shape.dims()) {
-            Some(strides) => Ok(self.view(shape, strides, self.offset)),
+            Some(strides) => self.view(shape, strides, self.offset),
             None => self.copied()?.reshape(shape),
         }
     }
@@ -77,7 +77,7 @@ impl Tensor {
             axes.iter().map(|&axis| layout::axis(axis, self.rank())).collect::<Result<_>>()?;
         let dims: Vec<usize> = axes.iter().map(|&axis| self.dims()[axis]).collect();
         let strides = axes.iter().map(|&axis| self.strides[axis]).collect();
-        Ok(self.view(dims, strides, self.offset))
+        self.view(dims, strides, self.offset)
     }
 
     /// Two dimensions exchanged. Errors: [`Error::Axis`].
@@ -86,12 +86,11 @@ impl Tensor {
         let (mut dims, mut strides) = (self.dims().to_vec(), self.strides.clone());
         dims.swap(a, b);
         strides.swap(a, b);
-        Ok(self.view(dims, strides, self.offset))
+        self.view(dims, strides, self.offset)
     }
 
-    /// All dimensions in reverse order.
-    #[must_use]
-    pub fn transpose(&self) -> Self {
+    /// All dimensions in reverse order. Errors: [`Error::Packed`], as of every view.
+    pub fn transpose(&self) -> Result<Self> {
         let dims: Vec<usize> = self.dims().iter().rev().copied().collect();
         let strides = self.strides.iter().rev().copied().collect();
         self.view(dims, strides, self.offset)
@@ -107,7 +106,7 @@ impl Tensor {
         // A step that leaves the word is one of a single element.
         let offset = if len == 0 { 0 } else { self.offset as isize + start * strides[axis] };
         strides[axis] = strides[axis].wrapping_mul(slice.step);
-        Ok(self.view(dims, strides, offset as usize))
+        self.view(dims, strides, offset as usize)
     }
 
     /// The elements at one index of a dimension, which goes. Below 0, it counts from the end.
@@ -119,7 +118,7 @@ impl Tensor {
         let (mut dims, mut strides) = (self.dims().to_vec(), self.strides.clone());
         dims.remove(axis);
         let offset = self.offset as isize + index as isize * strides.remove(axis);
-        Ok(self.view(dims, strides, offset as usize))
+        self.view(dims, strides, offset as usize)
     }
 
     /// With a new dimension of 1 at place `axis` of the result. Errors: [`Error::Axis`].
@@ -128,7 +127,7 @@ impl Tensor {
         let (mut dims, mut strides) = (self.dims().to_vec(), self.strides.clone());
         dims.insert(axis, 1);
         strides.insert(axis, 1);
-        Ok(self.view(dims, strides, self.offset))
+        self.view(dims, strides, self.offset)
     }
 
     /// Without dimension `axis`, which must be 1; without all that are when none is named.
@@ -143,7 +142,7 @@ impl Tensor {
             return Err(Error::Reshape { from: self.shape.clone(), to: dims.into() });
         }
         let strides = (0..self.rank()).filter(|&axis| stays(axis)).map(|axis| self.strides[axis]).collect();
-        Ok(self.view(dims, strides, self.offset))
+        self.view(dims, strides, self.offset)
     }
 
     /// Stretched to `shape`: new dimensions in front, and those of 1 repeated, at a stride of 0.
@@ -163,7 +162,7 @@ impl Tensor {
                 _ => return Err(self.no_broadcast(&shape)),
             }
         }
-        Ok(self.view(shape, strides, self.offset))
+        self.view(shape, strides, self.offset)
     }
 
     fn no_broadcast(&self, shape: &Shape) -> Error {

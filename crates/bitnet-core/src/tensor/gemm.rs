@@ -10,8 +10,10 @@ use crate::{DisjointSlice, FloatKernels, Isa, Result, Tensor};
 
 use super::threads;
 
-/// Rows and columns of a tile.
+/// Rows and columns of a tile, at least.
 const TILE: usize = 128;
+/// Rows and columns that `matrixmultiply` computes at once.
+const KERNEL: usize = 8;
 
 /// A batch of matrices in memory.
 pub(super) struct Matrix<'a> {
@@ -105,21 +107,27 @@ fn weighted_rows(
     });
 }
 
-/// Cut for the threads: by rows, and where those are few by columns.
+/// Length of the pieces of `len` rows or columns, of which there are about `pieces`.
+fn tile(len: usize, pieces: usize) -> usize {
+    len.div_ceil(pieces).next_multiple_of(KERNEL).max(TILE).min(len)
+}
+
+/// Cut for the threads: by rows, and where those are few by columns. Pieces are large, since `matrixmultiply` reorders
+/// the other matrix for each.
 #[expect(unsafe_code, reason = "threads write disjoint tiles")]
 fn tiles(a: &Matrix<'_>, b: &Matrix<'_>, [batch, m, k, n]: [usize; 4], out: &mut [f32]) {
     let threads = threads::count();
-    let row_tiles = if threads == 1 { 1 } else { m.div_ceil(TILE) };
-    let col_tiles = if threads == 1 || batch * row_tiles >= 2 * threads { 1 } else { n.div_ceil(TILE) };
-    let cut = |len: usize, tiles: usize, tile: usize| {
-        let size = if tiles == 1 { len } else { TILE };
-        tile * size..(tile * size + size).min(len)
-    };
+    let pieces = if threads == 1 { 1 } else { (2 * threads).div_ceil(batch) };
+    let tile_rows = tile(m, pieces);
+    let row_tiles = m.div_ceil(tile_rows);
+    let tile_cols = tile(n, pieces.div_ceil(row_tiles));
+    let col_tiles = n.div_ceil(tile_cols);
     let out = DisjointSlice::new(out);
     threads::split(batch * row_tiles * col_tiles, 1, |units| {
         for unit in units {
             let (at, tile) = (unit / (row_tiles * col_tiles), unit % (row_tiles * col_tiles));
-            let (rows, cols) = (cut(m, row_tiles, tile / col_tiles), cut(n, col_tiles, tile % col_tiles));
+            let (row, col) = (tile / col_tiles * tile_rows, tile % col_tiles * tile_cols);
+            let (rows, cols) = (row..(row + tile_rows).min(m), col..(col + tile_cols).min(n));
             let line = |row: usize, cols: Range<usize>| {
                 (at * m + row) * n + cols.start..(at * m + row) * n + cols.end
             };

@@ -31,8 +31,9 @@ const MANY: usize = 1 << 20;
 /// A tensor is immutable and its views share memory. Arithmetic broadcasts and promotes types by the rules of NumPy 2,
 /// with f32 as the widest float. numpy.asarray(tensor) and numpy.from_dlpack(tensor) see its memory without a copy.
 ///
-/// data is a tensor, an array or nested lists, and is copied; dtype is a name such as "f32" or "float32", or a NumPy
-/// type. Without it, float64 becomes f32 and other types the smallest that holds them. Raises DTypeError.
+/// data is a tensor, whose memory is shared, or an array or nested lists, which are copied; dtype is a name such as "f32"
+/// or "float32", or a NumPy type. Without it, float64 becomes f32 and other types the smallest that holds them. Raises
+/// DTypeError.
 #[pyclass(frozen, module = "bitnet_rust")]
 #[derive(Clone)]
 pub(crate) struct Tensor {

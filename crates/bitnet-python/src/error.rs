@@ -81,8 +81,26 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
 fn core_class(error: &bitnet_core::Error) -> &'static str {
     use bitnet_core::Error;
     match error {
-        Error::ByteLength { .. } | Error::ShapeOverflow(_) | Error::DType { .. } => "ShapeError",
-        Error::UnknownDevice(_) | Error::ThreadCount { .. } => "OptionError",
+        Error::ByteLength { .. }
+        | Error::ShapeOverflow(_)
+        | Error::Shapes { .. }
+        | Error::Reshape { .. }
+        | Error::Inferred { .. }
+        | Error::Rank { .. }
+        | Error::Axis { .. }
+        | Error::RepeatedAxis { .. }
+        | Error::Empty { .. }
+        | Error::NotOne { .. }
+        | Error::View { .. } => "ShapeError",
+        Error::DType { .. } | Error::UnknownDType(_) | Error::Unsupported { .. } | Error::Packed => {
+            "DTypeError"
+        }
+        Error::Index { .. } => "OutOfRangeError",
+        Error::OutOfRange { .. }
+        | Error::NegativePower
+        | Error::ZeroStep
+        | Error::UnknownDevice(_)
+        | Error::ThreadCount { .. } => "OptionError",
         Error::OutOfMemory { .. } => "OutOfMemoryError",
         Error::UnknownIsa { .. } | Error::IsaUnavailable { .. } | Error::ThreadSpawn(_) => "DeviceError",
     }

@@ -9,6 +9,7 @@ mod ids;
 mod model;
 mod quantize;
 mod stream;
+mod tensor;
 mod tokenizer;
 
 use std::ffi::OsString;
@@ -33,6 +34,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<generation::Chunk>()?;
     module.add_class::<stream::Stream>()?;
     module.add_class::<quantize::TernaryMatrix>()?;
+    module.add_class::<tensor::Tensor>()?;
     module.add_function(wrap_pyfunction!(model::load, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_weights, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_activations, module)?)?;

@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod packed;
 pub mod packed_linear;
 pub mod packing;
+pub mod tensor;
 pub mod ternary;
 
 pub use absmean::quantize_weights;

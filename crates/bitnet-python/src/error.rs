@@ -95,6 +95,7 @@ fn quant_class(error: &bitnet_quant::Error) -> &'static str {
         Error::Length { .. } | Error::Blocks { .. } => "ShapeError",
         Error::UnknownPacking(_)
         | Error::UnknownCodec { .. }
+        | Error::UnknownRule(_)
         | Error::UnknownPrecision(_)
         | Error::InvalidBits(_)
         | Error::InvalidClip(_) => "OptionError",

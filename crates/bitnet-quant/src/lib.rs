@@ -22,6 +22,7 @@ mod spans;
 pub mod statistics;
 pub mod ternary;
 pub mod weights;
+mod wide;
 
 pub use activation::QuantizedActivations;
 pub use activation_options::{ActivationOptions, quantize_activations_with};

@@ -167,15 +167,17 @@ pub struct Recommendation {
     pub precision: Precision,
 }
 
-/// For each layer the precision of fewest bits that meets `threshold`, the most sensitive layers first: by the signal to
-/// noise of the first precision that was measured.
+/// For each layer the precision of fewest bits that meets `threshold`, of several the one of least noise; the most
+/// sensitive layers first, by the signal to noise of the first precision that was measured.
 pub fn recommend(layers: &[LayerErrors], threshold: &Threshold) -> Vec<Recommendation> {
     let mut ranked: Vec<&LayerErrors> = layers.iter().collect();
     let sensitivity = |layer: &LayerErrors| layer.errors.first().map_or(f64::INFINITY, |(_, e)| e.sqnr_db);
     ranked.sort_by(|a, b| sensitivity(a).total_cmp(&sensitivity(b)));
     let pick = |layer: &LayerErrors| {
         let met = layer.errors.iter().filter(|(_, error)| threshold.is_met(error));
-        let fewest = met.min_by(|(a, _), (b, _)| a.bits().total_cmp(&b.bits()));
+        let fewest = met.min_by(|(a, a_error), (b, b_error)| {
+            a.bits().total_cmp(&b.bits()).then(b_error.sqnr_db.total_cmp(&a_error.sqnr_db))
+        });
         let precision = fewest.map_or(Precision::Float, |(precision, _)| *precision);
         Recommendation { layer: layer.clone(), precision }
     };

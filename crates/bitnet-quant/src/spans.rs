@@ -81,24 +81,6 @@ pub(crate) fn check_shape(rows: usize, cols: usize, granularity: Granularity) ->
     Ok(())
 }
 
-/// `mean |x|`, in float64 and in 16 lanes that are added in order.
-pub(crate) fn mean_abs(values: &[f32]) -> f64 {
-    sum_abs(values) / values.len() as f64
-}
-
-/// `sum |x|`: see [`mean_abs`].
-pub(crate) fn sum_abs(values: &[f32]) -> f64 {
-    const LANES: usize = 16;
-    let (blocks, tail) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0_f64; LANES];
-    for block in blocks {
-        for i in 0..LANES {
-            lanes[i] += f64::from(block[i].abs());
-        }
-    }
-    lanes.iter().sum::<f64>() + tail.iter().map(|x| f64::from(x.abs())).sum::<f64>()
-}
-
 /// The smallest value with the share `q` of all at or below it, between two neighbours in proportion: the linear
 /// rule of NumPy. `q` is in 0..=1, `values` not empty; their order changes.
 pub(crate) fn quantile(values: &mut [f32], q: f64) -> f32 {

@@ -3,9 +3,12 @@
 //! The rules differ in what they measure and where they cut; each can be applied to the whole matrix, to each row, or
 //! to groups of columns. Sums are taken row by row and added in order: the same on any number of threads.
 
+use std::str::FromStr;
+
 use bitnet_core::{DisjointSlice, ThreadPool};
 
-use crate::spans::{self, mean_abs, quantile, sum_abs};
+use crate::spans::{self, quantile};
+use crate::wide::{sum_abs, ternary_codes};
 use crate::{Error, Granularity, Result, Rounding, Scales, TernaryMatrix};
 
 /// Below this the scale stops following the weights, as in the reference implementation.
@@ -38,6 +41,17 @@ impl TernaryRule {
             Self::Threshold => "threshold",
             Self::Sign => "sign",
         }
+    }
+}
+
+impl FromStr for TernaryRule {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|rule| rule.name() == name)
+            .ok_or_else(|| Error::UnknownRule(name.to_owned()))
     }
 }
 
@@ -115,7 +129,7 @@ struct Fit {
 
 impl Fit {
     fn new(rule: TernaryRule, values: &[f32]) -> Self {
-        let mean = mean_abs(values);
+        let mean = sum_abs(values) / values.len() as f64;
         match rule {
             TernaryRule::Absmean => Self { scale: mean as f32, cut: 0.0 },
             TernaryRule::Absmedian => {
@@ -144,11 +158,7 @@ impl Fit {
             (TernaryRule::Threshold, _) => {
                 pairs.for_each(|(code, w)| *code = between(*w > cut, *w < -cut));
             }
-            // One half goes to 0, the even one; what lies beyond goes to 1.
-            (_, Rounding::HalfEven) => pairs.for_each(|(code, w)| {
-                let x = w * inverse;
-                *code = between(x > 0.5, x < -0.5);
-            }),
+            (_, Rounding::HalfEven) => ternary_codes(w, inverse, codes),
             (_, Rounding::HalfAway) => pairs.for_each(|(code, w)| {
                 let x = w * inverse;
                 *code = between(x >= 0.5, x <= -0.5);

@@ -8,6 +8,7 @@ print(model.generate("My fellow citizens, today we", max_tokens=32))
 ```
 """
 
+from bitnet_rust import quant
 from bitnet_rust._errors import (
     BitNetError,
     ChatTemplateError,
@@ -76,6 +77,7 @@ __all__ = [
     "TokenizerError",
     "__version__",
     "load",
+    "quant",
     "quantize_activations",
     "quantize_weights",
 ]

@@ -7,10 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "FORMATS",
     "Chunk",
+    "ErrorMetrics",
     "Generation",
+    "IntMatrix",
     "Model",
     "ModelConfig",
+    "Recommendation",
+    "Statistics",
     "Stream",
     "Tensor",
     "TernaryMatrix",
@@ -18,14 +23,26 @@ __all__ = [
     "Tokenizer",
     "__version__",
     "load",
+    "measure_error",
+    "pack",
+    "packed_size",
     "quantize_activations",
+    "quantize_int",
     "quantize_weights",
+    "recommend",
     "run_cli",
+    "unpack",
 ]
 
 __version__: Final[str]
 
+FORMATS: Final[tuple[str, ...]]
+
 _Floats = npt.NDArray[np.floating[Any]]
+_Format = Literal["hf", "i2_s", "i2_s_arm", "tq1_0", "tq2_0", "q2_0", "iq1_bn", "iq2_bn", "base3", "bitmap"]
+_Precision = Literal["absmean", "absmedian", "threshold", "sign", "int2", "int4", "int8", "float"]
+_Rounding = Literal["half_even", "half_away", "stochastic"]
+_Rule = Literal["absmean", "absmedian", "threshold", "sign"]
 
 def load(
     path_or_id: str | PathLike[str] | None = None,
@@ -35,8 +52,53 @@ def load(
     kv_cache: Literal["f32", "f16", "int8"] = "f32",
     packing: Literal["bits2", "base3"] | None = None,
 ) -> Model: ...
-def quantize_weights(w: npt.ArrayLike) -> TernaryMatrix: ...
-def quantize_activations(x: npt.ArrayLike) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]: ...
+def quantize_weights(
+    w: npt.ArrayLike,
+    *,
+    rule: _Rule = "absmean",
+    granularity: Literal["tensor", "row"] | int | None = None,
+    rounding: _Rounding = "half_even",
+    seed: int | None = None,
+) -> TernaryMatrix: ...
+def quantize_activations(
+    x: npt.ArrayLike,
+    *,
+    granularity: Literal["tensor", "token"] | int | None = None,
+    rounding: _Rounding = "half_even",
+    seed: int | None = None,
+    clip: float | None = None,
+    percentile: float | None = None,
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]: ...
+def quantize_int(
+    w: npt.ArrayLike,
+    *,
+    bits: Literal[2, 4, 8] = 8,
+    symmetric: bool = True,
+    granularity: Literal["tensor", "row"] | int | None = None,
+    rounding: _Rounding = "half_even",
+    seed: int | None = None,
+    clip: float | None = None,
+    percentile: float | None = None,
+) -> IntMatrix: ...
+def pack(matrix: TernaryMatrix, format: _Format) -> npt.NDArray[np.uint8]: ...
+def unpack(
+    data: npt.ArrayLike,
+    shape: tuple[int, int],
+    format: _Format,
+    *,
+    scale: float | _Floats | None = None,
+    group: int | None = None,
+) -> TernaryMatrix: ...
+def packed_size(shape: tuple[int, int], format: _Format) -> int: ...
+def measure_error(reference: npt.ArrayLike, approximation: npt.ArrayLike) -> ErrorMetrics: ...
+def recommend(
+    weights: Mapping[str, npt.ArrayLike],
+    inputs: Mapping[str, npt.ArrayLike] | None = None,
+    *,
+    min_sqnr_db: float | None = None,
+    min_cosine: float | None = None,
+    precisions: Sequence[_Precision] | None = None,
+) -> list[Recommendation]: ...
 def run_cli(args: Sequence[str]) -> int: ...
 
 @final
@@ -164,7 +226,9 @@ class Stream:
 
 @final
 class TernaryMatrix:
-    def __new__(cls, codes: npt.NDArray[np.int8], scale: float) -> TernaryMatrix: ...
+    def __new__(
+        cls, codes: npt.NDArray[np.int8], scale: float | _Floats, *, group: int | None = None
+    ) -> TernaryMatrix: ...
     @staticmethod
     def from_packed(packed: npt.NDArray[np.uint8], rows: int, scale: float) -> TernaryMatrix: ...
     @property
@@ -173,6 +237,10 @@ class TernaryMatrix:
     def packed(self) -> npt.NDArray[np.uint8]: ...
     @property
     def scale(self) -> float: ...
+    @property
+    def scales(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def granularity(self) -> Literal["tensor", "row"] | int: ...
     @property
     def shape(self) -> tuple[int, int]: ...
     def dequantize(self) -> npt.NDArray[np.float32]: ...
@@ -341,3 +409,68 @@ class Tensor:
     def broadcast_to(self, shape: _Shape) -> Tensor: ...
     def contiguous(self) -> Tensor: ...
     def copy(self) -> Tensor: ...
+
+@final
+class IntMatrix:
+    @property
+    def codes(self) -> npt.NDArray[np.int8]: ...
+    @property
+    def packed(self) -> npt.NDArray[np.uint8]: ...
+    @property
+    def scales(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def zero_points(self) -> npt.NDArray[np.int8]: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def granularity(self) -> Literal["tensor", "row"] | int: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def dequantize(self) -> npt.NDArray[np.float32]: ...
+
+@final
+class ErrorMetrics:
+    @property
+    def mse(self) -> float: ...
+    @property
+    def sqnr_db(self) -> float: ...
+    @property
+    def cosine(self) -> float: ...
+    @property
+    def max_abs(self) -> float: ...
+
+@final
+class Statistics:
+    def __new__(cls) -> Statistics: ...
+    def add(self, x: npt.ArrayLike) -> None: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def min(self) -> float: ...
+    @property
+    def max(self) -> float: ...
+    @property
+    def absmax(self) -> float: ...
+    @property
+    def absmean(self) -> float: ...
+    @property
+    def mean(self) -> float: ...
+    @property
+    def std(self) -> float: ...
+    @property
+    def zero_share(self) -> float: ...
+    def quantile(self, q: float) -> float: ...
+    def histogram(
+        self,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.uint64]]: ...
+
+@final
+class Recommendation:
+    @property
+    def name(self) -> str: ...
+    @property
+    def precision(self) -> _Precision: ...
+    @property
+    def bits(self) -> float: ...
+    @property
+    def errors(self) -> dict[str, ErrorMetrics]: ...

@@ -110,10 +110,19 @@ fn quant_class(error: &bitnet_quant::Error) -> &'static str {
     use bitnet_quant::Error;
     match error {
         Error::Core(error) => core_class(error),
-        Error::Length { .. } => "ShapeError",
-        Error::UnknownPacking(_) => "OptionError",
+        Error::Length { .. } | Error::Blocks { .. } => "ShapeError",
+        Error::UnknownPacking(_)
+        | Error::UnknownCodec { .. }
+        | Error::UnknownRule(_)
+        | Error::UnknownPrecision(_)
+        | Error::InvalidBits(_)
+        | Error::InvalidClip(_) => "OptionError",
         Error::PackingUnavailable { .. } => "DeviceError",
-        Error::InvalidCode { .. } | Error::InvalidScale(_) | Error::NotFinite { .. } => "QuantizationError",
+        Error::InvalidCode { .. }
+        | Error::InvalidScale(_)
+        | Error::BlockScale { .. }
+        | Error::Granularity { .. }
+        | Error::NotFinite { .. } => "QuantizationError",
     }
 }
 

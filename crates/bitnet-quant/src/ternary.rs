@@ -5,27 +5,31 @@
 //! One activation vector then serves four rows, so the kernels multiply checkpoints where they are mapped, without a
 //! repacked copy. Source of the layout: transformers 5.23, `integrations/bitnet.py`, `pack_weights`.
 
-use bitnet_core::Buffer;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{Error, Result};
+use bitnet_core::{Buffer, DisjointSlice, Pages, Shape, ThreadPool};
+
+use crate::{Error, Granularity, Result, Scales};
 
 /// Codes per byte.
 pub const CODES_PER_BYTE: usize = 4;
 
-/// A matrix of codes in {-1, 0, +1} with one scale: `W = codes * scale`.
+/// A matrix of codes in {-1, 0, +1} with its scales: `W = codes * scale`.
+///
+/// One scale for all of it is the rule, and what the kernels take; see [`Scales`] for the others.
 #[derive(Debug, Clone)]
 pub struct TernaryMatrix {
     rows: usize,
     cols: usize,
     packed: Buffer,
-    scale: f32,
+    scales: Scales,
 }
 
 impl TernaryMatrix {
     /// Packs `rows x cols` codes, row-major.
     ///
-    /// Errors: [`Error::Length`], [`Error::InvalidCode`], [`Error::InvalidScale`].
-    pub fn from_codes(rows: usize, cols: usize, codes: &[i8], scale: f32) -> Result<Self> {
+    /// Errors: [`Error::Length`], [`Error::InvalidCode`], [`Error::InvalidScale`]; the same for scales that do not fit.
+    pub fn from_codes(rows: usize, cols: usize, codes: &[i8], scales: impl Into<Scales>) -> Result<Self> {
         let elements = rows.saturating_mul(cols);
         if codes.len() != elements {
             return Err(Error::Length { what: "codes", expected: elements, got: codes.len() });
@@ -42,30 +46,72 @@ impl TernaryMatrix {
                 *byte |= ((code + 1) as u8) << shift;
             }
         }
-        Self::checked(rows, cols, packed.into(), scale)
+        Self::checked(rows, cols, packed.into(), scales.into())
     }
 
     /// Reads packed codes in place.
     ///
     /// Errors: [`Error::Length`] when `packed` is not `ceil(rows / 4) * cols` bytes, [`Error::InvalidCode`] for the
     /// first code 3 in a row that exists, [`Error::InvalidScale`].
-    pub fn from_packed(rows: usize, cols: usize, packed: Buffer, scale: f32) -> Result<Self> {
+    pub fn from_packed(rows: usize, cols: usize, packed: Buffer, scales: impl Into<Scales>) -> Result<Self> {
         let expected = rows.div_ceil(CODES_PER_BYTE).saturating_mul(cols);
         if packed.len() != expected {
             return Err(Error::Length { what: "packed bytes", expected, got: packed.len() });
         }
-        let matrix = Self::checked(rows, cols, packed, scale)?;
+        let matrix = Self::checked(rows, cols, packed, scales.into())?;
         match matrix.first_invalid() {
             Some((row, col)) => Err(Error::InvalidCode { row, col, code: 3 }),
             None => Ok(matrix),
         }
     }
 
-    fn checked(rows: usize, cols: usize, packed: Buffer, scale: f32) -> Result<Self> {
-        if !(scale.is_finite() && scale > 0.0) {
-            return Err(Error::InvalidScale(scale));
+    /// Packs rows that `fill(state, row, codes)` writes, as `w + 1`, with the threads of `pool`. Each thread has a
+    /// state of its own.
+    ///
+    /// Errors: [`Error::InvalidCode`] for the first code 3, [`Error::InvalidScale`], [`Error::Core`] without memory.
+    #[expect(unsafe_code, reason = "threads write disjoint packed rows")]
+    pub(crate) fn from_rows<S: Default>(
+        pool: &ThreadPool,
+        rows: usize,
+        cols: usize,
+        scales: impl Into<Scales>,
+        fill: impl Fn(&mut S, usize, &mut [u8]) + Sync,
+    ) -> Result<Self> {
+        Shape::from([rows, cols]).elements()?;
+        let quarter = rows.div_ceil(CODES_PER_BYTE);
+        let mut packed = Pages::zeroed(quarter * cols)?;
+        let shared = DisjointSlice::new(packed.as_mut_slice());
+        let has_invalid = AtomicBool::new(false);
+        pool.split(quarter, 1, |range| {
+            let (mut state, mut codes) = (S::default(), vec![0; cols]);
+            let mut neighbours = 0;
+            for packed_row in range {
+                // SAFETY: each packed row belongs to one thread.
+                let bytes = unsafe { shared.part(packed_row * cols..(packed_row + 1) * cols) };
+                for (lane, row) in (packed_row..rows).step_by(quarter).enumerate() {
+                    fill(&mut state, row, &mut codes);
+                    neighbours |= merge(bytes, &codes, 2 * lane);
+                }
+            }
+            has_invalid.fetch_or(neighbours & 1 != 0, Ordering::Relaxed);
+        });
+        let matrix = Self::checked(rows, cols, Buffer::from_owner(packed), scales.into())?;
+        match has_invalid.into_inner().then(|| matrix.first_invalid()).flatten() {
+            Some((row, col)) => Err(Error::InvalidCode { row, col, code: 3 }),
+            None => Ok(matrix),
         }
-        Ok(Self { rows, cols, packed, scale })
+    }
+
+    fn checked(rows: usize, cols: usize, packed: Buffer, scales: Scales) -> Result<Self> {
+        scales.check(rows, cols)?;
+        Ok(Self { rows, cols, packed, scales })
+    }
+
+    /// The same codes with other scales.
+    ///
+    /// Errors: those of [`Scales::check`].
+    pub fn with_scales(self, scales: impl Into<Scales>) -> Result<Self> {
+        Self::checked(self.rows, self.cols, self.packed, scales.into())
     }
 
     /// Number of rows (outputs).
@@ -88,9 +134,28 @@ impl TernaryMatrix {
         &self.packed
     }
 
-    /// What a code of 1 stands for.
+    /// What the codes stand for.
+    pub fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    /// What a code of 1 stands for, in a matrix with one scale. Panics for others: see [`Self::one_scale`].
     pub fn scale(&self) -> f32 {
-        self.scale
+        self.one_scale().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// [`Self::scale`], checked.
+    ///
+    /// Errors: [`Error::Granularity`] when there are several scales.
+    pub fn one_scale(&self) -> Result<f32> {
+        match self.scales {
+            Scales::Tensor(scale) => Ok(scale),
+            _ => Err(Error::Granularity {
+                what: "this product",
+                takes: Granularity::Tensor,
+                got: self.scales.granularity(),
+            }),
+        }
     }
 
     /// The codes of one row, in {-1, 0, +1}.
@@ -102,9 +167,32 @@ impl TernaryMatrix {
         bytes.iter().map(move |byte| (byte >> shift & 3) as i8 - 1)
     }
 
+    /// Writes the codes of one row as `w + 1`.
+    pub(crate) fn read_row(&self, row: usize, out: &mut [u8]) {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        let quarter = self.packed_rows();
+        let shift = 2 * (row / quarter);
+        let bytes = &self.packed[row % quarter * self.cols..][..self.cols];
+        for (out, byte) in out.iter_mut().zip(bytes) {
+            *out = byte >> shift & 3;
+        }
+    }
+
     /// All codes, row-major.
     pub fn codes(&self) -> Vec<i8> {
         (0..self.rows).flat_map(|row| self.row_codes(row)).collect()
+    }
+
+    /// `codes * scale`, row-major.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.rows * self.cols);
+        for row in 0..self.rows {
+            let mut codes = self.row_codes(row);
+            for (columns, scale) in self.scales.of_row(row, self.cols) {
+                out.extend(codes.by_ref().take(columns.len()).map(|code| f32::from(code) * scale));
+            }
+        }
+        out
     }
 
     /// Row and column of the first code 3. A byte has one when two neighbouring bits of a pair are both set.
@@ -124,6 +212,16 @@ impl TernaryMatrix {
         }
         (0..self.rows).find_map(|row| self.row_codes(row).position(|code| code == 2).map(|col| (row, col)))
     }
+}
+
+/// Puts codes into a lane of packed bytes. The lowest bit of the result says whether there was a code 3.
+fn merge(bytes: &mut [u8], codes: &[u8], shift: usize) -> u8 {
+    let mut neighbours = 0;
+    for (byte, code) in bytes.iter_mut().zip(codes) {
+        *byte |= code << shift;
+        neighbours |= code & (code >> 1);
+    }
+    neighbours
 }
 
 #[cfg(test)]

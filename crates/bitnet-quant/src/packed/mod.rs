@@ -65,7 +65,7 @@ impl PackedMatrix {
                 columns::pack(matrix, columns, packing, out);
             }),
         }
-        Ok(Self { rows, cols, scale: matrix.scale(), order, packing, data: Buffer::from_owner(pages) })
+        Ok(Self { rows, cols, scale: matrix.one_scale()?, order, packing, data: Buffer::from_owner(pages) })
     }
 
     /// Number of rows (outputs).

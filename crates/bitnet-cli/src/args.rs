@@ -7,6 +7,7 @@ use bitnet_benchmarks::Synthetic;
 use bitnet_core::Device;
 use bitnet_inference::backend::KvType;
 use bitnet_inference::backend::cpu::CpuOptions;
+use bitnet_inference::convert::{GgufWeights, HeadType};
 use bitnet_inference::{Engine, EngineOptions, GenerateOptions, GgufOptions, SamplingOptions};
 use bitnet_quant::Packing;
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
@@ -30,6 +31,7 @@ Examples:
   bitnet inspect ./model
   bitnet eval ./model --text wiki.txt
   bitnet bench ./model
+  bitnet convert ./model model.gguf
   bitnet doctor";
 
 #[derive(Debug, Subcommand)]
@@ -46,6 +48,9 @@ pub(crate) enum Command {
     /// Measure the speed of a model beside what this machine can read and multiply
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
+    /// Write a model in another format, its ternary weights untouched
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert(ConvertArgs),
     /// Look at this machine: instruction sets, read bandwidth, a self-test of every kernel
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -81,6 +86,12 @@ Examples:
 pp<N> reads a prompt of N random tokens; tg<N> decodes N tokens one by one behind a prompt of 4. The decode score is
 the median tokens/s divided by the read bandwidth in GB/s, the prefill share the part of the int8 peak that the ternary
 products make use of; bandwidth and peak are medians of samples taken between the repetitions, on the same threads.";
+
+const CONVERT_EXAMPLES: &str = "\
+Examples:
+  bitnet convert ./model model.gguf                                  I2_S, for bitnet.cpp
+  bitnet convert ./model model.gguf --to gguf-tq2_0 --head q8_0      for llama.cpp
+  bitnet convert model.gguf smaller.gguf --to gguf-tq1_0             from one GGUF file to another";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -292,6 +303,34 @@ pub(crate) struct BenchArgs {
     /// Print one JSON list, an object for each test
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ConvertArgs {
+    /// A folder, a GGUF file, or a hub id like microsoft/bitnet-b1.58-2B-4T
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) source: String,
+    /// The file to write; one that is there is replaced when the new one is whole
+    pub(crate) destination: PathBuf,
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "gguf-i2_s",
+        help = "Encoding of the ternary weights: gguf-i2_s, gguf-tq2_0 or gguf-tq1_0"
+    )]
+    pub(crate) to: GgufWeights,
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "f16",
+        help = "Type of embedding and head: f16, bf16, or q8_0, which is half as large and not lossless"
+    )]
+    pub(crate) head: HeadType,
+    #[command(flatten)]
+    pub(crate) gguf: GgufArgs,
+    /// Number of threads [default: the physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -99,6 +99,8 @@ pub struct Converted {
     pub ternary: usize,
     /// Ternary matrices whose scale float16 does not hold exactly; 0 for `I2_S`, which stores float32.
     pub rounded_scales: usize,
+    /// Size of the file.
+    pub size_bytes: usize,
 }
 
 /// Writes `checkpoint` as a GGUF file, with tokenizer and chat template. Codes are kept, and every block has the scale
@@ -122,7 +124,7 @@ pub fn to_gguf(
     for tensor in &tensors {
         writer.tensor(&tensor.name, tensor.encoding, &tensor.dims)?;
     }
-    writer.write(path, |index| tensors[index].bytes(checkpoint, target, pool))?;
+    let size_bytes = writer.write(path, |index| tensors[index].bytes(checkpoint, target, pool))?;
     let scales: Vec<f32> = tensors.iter().filter_map(Tensor::scale).collect();
     let is_rounded =
         |scale: &f32| target.weights != GgufWeights::I2S && f16::from_f32(*scale).to_f32() != *scale;
@@ -130,6 +132,7 @@ pub fn to_gguf(
         tensors: tensors.len(),
         ternary: scales.len(),
         rounded_scales: scales.into_iter().filter(|scale| is_rounded(scale)).count(),
+        size_bytes,
     })
 }
 

@@ -51,6 +51,7 @@ def load(
     threads: int | None = None,
     kv_cache: Literal["f32", "f16", "int8"] = "f32",
     packing: Literal["bits2", "base3"] | None = None,
+    gguf: str = "",
 ) -> Model: ...
 def quantize_weights(
     w: npt.ArrayLike,

@@ -43,6 +43,8 @@ struct GoldenChat {
 /// A model with what transformers computed from it.
 struct Case {
     name: &'static str,
+    /// The model that the golden files are of.
+    model: &'static str,
     engine: Arc<Engine>,
     golden: Golden,
     logits: Vec<u8>,
@@ -53,6 +55,7 @@ impl Case {
         let json = std::fs::read(golden.join(format!("{name}.json"))).unwrap();
         Self {
             name,
+            model: name,
             engine: Engine::open(model, &EngineOptions::default()).unwrap(),
             golden: serde_json::from_slice(&json).unwrap(),
             logits: std::fs::read(golden.join(format!("{name}.safetensors"))).unwrap(),
@@ -83,6 +86,15 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// The weights of bitnet-tiny and bitnet-mini as GGUF, without loss; the embedding as float16.
+const GGUF_FILES: [&str; 5] = [
+    "bitnet-tiny.i2_s.gguf",
+    "bitnet-tiny.tq1_0.gguf",
+    "bitnet-tiny.tq2_0.gguf",
+    "bitnet-mini.i2_s.gguf",
+    "bitnet-mini.tq2_0.gguf",
+];
+
 /// bitnet-tiny from the fixtures, and the larger and float models where the shared folder exists.
 fn cases() -> Vec<Case> {
     let fixtures = root().join("tests/fixtures");
@@ -92,9 +104,14 @@ fn cases() -> Vec<Case> {
         for name in ["bitnet-tiny-bf16", "bitnet-mini", "bitnet-mini-bf16"] {
             cases.push(Case::read(name, &shared.join("models").join(name), &shared.join("golden")));
         }
+        for file in GGUF_FILES {
+            let name = if file.starts_with("bitnet-tiny") { "bitnet-tiny" } else { "bitnet-mini" };
+            let path = shared.join("models/gguf").join(file);
+            cases.push(Case { name: file, ..Case::read(name, &path, &shared.join("golden")) });
+        }
     } else {
         eprintln!(
-            "skipped bitnet-tiny-bf16, bitnet-mini and bitnet-mini-bf16: {} is not there",
+            "skipped bitnet-tiny-bf16, bitnet-mini, bitnet-mini-bf16 and all GGUF files: {} is not there",
             shared.display()
         );
     }
@@ -179,7 +196,7 @@ fn greedy_continuations_are_equal_but_for_named_near_ties() {
             let by_ids = case.engine.generate(Prompt::Ids(&prompt.ids), &options).unwrap();
             assert_eq!(by_ids.token_ids, *got);
             if let Some(at) = got.iter().zip(&prompt.greedy_ids[..end]).position(|(a, b)| a != b) {
-                let tie = NEAR_TIES.iter().find(|tie| (tie.0, tie.1, tie.2) == (case.name, index, at));
+                let tie = NEAR_TIES.iter().find(|tie| (tie.0, tie.1, tie.2) == (case.model, index, at));
                 let gap =
                     tie.unwrap_or_else(|| panic!("{}: prompt {index} parts at token {at}", case.name)).3;
                 println!("{}: prompt {index} parts at token {at}, a gap of {gap}", case.name);

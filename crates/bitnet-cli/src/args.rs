@@ -7,7 +7,8 @@ use bitnet_benchmarks::Synthetic;
 use bitnet_core::Device;
 use bitnet_inference::backend::KvType;
 use bitnet_inference::backend::cpu::CpuOptions;
-use bitnet_inference::{Engine, EngineOptions, GenerateOptions, SamplingOptions};
+use bitnet_inference::convert::{GgufWeights, HeadType};
+use bitnet_inference::{Engine, EngineOptions, GenerateOptions, GgufOptions, SamplingOptions};
 use bitnet_quant::Packing;
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -30,6 +31,7 @@ Examples:
   bitnet inspect ./model
   bitnet eval ./model --text wiki.txt
   bitnet bench ./model
+  bitnet convert ./model model.gguf
   bitnet doctor";
 
 #[derive(Debug, Subcommand)]
@@ -46,6 +48,9 @@ pub(crate) enum Command {
     /// Measure the speed of a model beside what this machine can read and multiply
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
+    /// Write a model in another format, its ternary weights untouched
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert(ConvertArgs),
     /// Look at this machine: instruction sets, read bandwidth, a self-test of every kernel
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -55,6 +60,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   bitnet run -p \"My fellow citizens, today we\"              the embedded model, no download
   bitnet run ./model -p \"The capital of France is\" -n 20    a folder with config.json
+  bitnet run ./model.gguf -p \"Once upon a time\"            a GGUF file
   bitnet run -p \"Once\" --temperature 0.8 --seed 7           random, and the same again
   bitnet run -p \"In the beginning\" --stop \".\" --stop \"!\"    one sentence
   cat prompt.txt | bitnet run -f - --json                  a prompt from a pipe, all figures";
@@ -62,7 +68,8 @@ Examples:
 const INSPECT_EXAMPLES: &str = "\
 Examples:
   bitnet inspect
-  bitnet inspect ./model --json";
+  bitnet inspect ./model --json
+  bitnet inspect ./model.gguf                       with what the file leaves open and how it was decided";
 
 const EVAL_EXAMPLES: &str = "\
 Examples:
@@ -80,6 +87,12 @@ pp<N> reads a prompt of N random tokens; tg<N> decodes N tokens one by one behin
 the median tokens/s divided by the read bandwidth in GB/s, the prefill share the part of the int8 peak that the ternary
 products make use of; bandwidth and peak are medians of samples taken between the repetitions, on the same threads.";
 
+const CONVERT_EXAMPLES: &str = "\
+Examples:
+  bitnet convert ./model model.gguf                                  I2_S, for bitnet.cpp
+  bitnet convert ./model model.gguf --to gguf-tq2_0 --head q8_0      for llama.cpp
+  bitnet convert model.gguf smaller.gguf --to gguf-tq1_0             from one GGUF file to another";
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   bitnet doctor
@@ -88,7 +101,7 @@ Examples:
 /// The model and where it runs.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ModelArgs {
-    /// A folder, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
+    /// A folder, a GGUF file, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     model: Option<String>,
     /// Number of threads [default: the physical cores this process may use]
@@ -99,6 +112,21 @@ pub(crate) struct ModelArgs {
     device: Device,
     #[command(flatten)]
     cpu: CpuArgs,
+    #[command(flatten)]
+    gguf: GgufArgs,
+}
+
+/// What a GGUF file leaves open.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(crate) struct GgufArgs {
+    #[arg(
+        long = "gguf",
+        value_name = "WHAT",
+        default_value = "",
+        hide_default_value = true,
+        help = "Decide what a GGUF file leaves open: activation=relu2|silu|gelu, i2_s=128|64, pre=NAME, with commas"
+    )]
+    pub(crate) options: GgufOptions,
 }
 
 /// How a model runs on the CPU.
@@ -121,7 +149,12 @@ impl CpuArgs {
 impl ModelArgs {
     /// Loads the model, unless Ctrl-C comes first.
     pub(crate) fn load(self) -> Result<Arc<Engine>, Failure> {
-        let options = EngineOptions { device: self.device, threads: self.threads, cpu: self.cpu.options() };
+        let options = EngineOptions {
+            device: self.device,
+            threads: self.threads,
+            cpu: self.cpu.options(),
+            gguf: self.gguf.options,
+        };
         interrupt::or_done(move || Ok(Engine::load(self.model.as_deref(), &options)?))
     }
 }
@@ -193,9 +226,11 @@ impl RunArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct InspectArgs {
-    /// A folder, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
+    /// A folder, a GGUF file, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) gguf: GgufArgs,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -221,7 +256,7 @@ pub(crate) struct EvalArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct BenchArgs {
-    /// A folder, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
+    /// A folder, a GGUF file, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
     #[arg(value_parser = NonEmptyStringValueParser::new(), conflicts_with = "synthetic")]
     pub(crate) model: Option<String>,
     /// A model of this shape with random weights, made in memory
@@ -257,6 +292,8 @@ pub(crate) struct BenchArgs {
     pub(crate) repetitions: usize,
     #[command(flatten)]
     pub(crate) cpu: CpuArgs,
+    #[command(flatten)]
+    pub(crate) gguf: GgufArgs,
     /// Memory to read while the bandwidth is measured: several times the last-level cache
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = count, allow_negative_numbers = true)]
     pub(crate) bandwidth_mib: usize,
@@ -266,6 +303,34 @@ pub(crate) struct BenchArgs {
     /// Print one JSON list, an object for each test
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ConvertArgs {
+    /// A folder, a GGUF file, or a hub id like microsoft/bitnet-b1.58-2B-4T
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) source: String,
+    /// The file to write; one that is there is replaced when the new one is whole
+    pub(crate) destination: PathBuf,
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "gguf-i2_s",
+        help = "Encoding of the ternary weights: gguf-i2_s, gguf-tq2_0 or gguf-tq1_0"
+    )]
+    pub(crate) to: GgufWeights,
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "f16",
+        help = "Type of embedding and head: f16, bf16, or q8_0, which is half as large and not lossless"
+    )]
+    pub(crate) head: HeadType,
+    #[command(flatten)]
+    pub(crate) gguf: GgufArgs,
+    /// Number of threads [default: the physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -79,12 +79,12 @@ fn meter(args: &BenchArgs, isa: Isa) -> Result<PeakMeter, Failure> {
 /// The model, loaded or made anew: it is prepared for its threads.
 fn load(args: &BenchArgs, threads: usize) -> Result<Subject, Failure> {
     let (model, synthetic): (Option<String>, Option<Synthetic>) = (args.model.clone(), args.synthetic);
-    let options = args.cpu.options();
+    let (options, gguf) = (args.cpu.options(), args.gguf.options.clone());
     interrupt::or_done(move || {
         let pool = Arc::new(ThreadPool::new(threads)?);
         let checkpoint = match synthetic {
             Some(synthetic) => synthetic.checkpoint(&pool)?,
-            None => Checkpoint::find(model.as_deref())?,
+            None => Checkpoint::find(model.as_deref(), &gguf)?,
         };
         Ok(Subject::new(checkpoint, pool, &options)?)
     })

@@ -10,7 +10,8 @@ use crate::output::{self, grouped};
 /// Prints what a model is and what it costs to run.
 pub(crate) fn inspect(args: InspectArgs) -> Result<(), Failure> {
     let summary = interrupt::or_done(move || {
-        Ok(Engine::load(args.model.as_deref(), &EngineOptions::default())?.summary().clone())
+        let options = EngineOptions { gguf: args.gguf.options, ..EngineOptions::default() };
+        Ok(Engine::load(args.model.as_deref(), &options)?.summary().clone())
     })?;
     if args.json { output::json(&summary) } else { output::table(&rows(&summary)) }
 }
@@ -20,8 +21,9 @@ fn rows(s: &Summary) -> Vec<(&'static str, String)> {
     let bos = s.bos.map_or_else(|| "none".to_owned(), |id| id.to_string());
     let eos = s.eos.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     let eos = if eos.is_empty() { "none" } else { &eos };
-    vec![
+    let mut rows = vec![
         ("model", s.model.clone()),
+        ("format", s.format.clone()),
         ("family", s.family.clone()),
         ("parameters", format!("{}, {share:.1} % of them ternary", grouped(s.parameters))),
         ("ternary", grouped(s.ternary_parameters)),
@@ -42,5 +44,7 @@ fn rows(s: &Summary) -> Vec<(&'static str, String)> {
         ("tokenizer", format!("{}, vocabulary {}", s.tokenizer.unwrap_or("none"), grouped(s.vocab_size))),
         ("special tokens", format!("begin {bos}, end {eos}")),
         ("chat template", if s.chat_template { "yes" } else { "no" }.to_owned()),
-    ]
+    ];
+    rows.extend(s.decisions.iter().map(|decision| ("decided", decision.to_string())));
+    rows
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod convert;
 mod cpu;
 mod doctor;
 mod eval;
@@ -37,6 +38,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Inspect(args) => inspect::inspect(args),
         Command::Eval(args) => eval::eval(args),
         Command::Bench(args) => bench::bench(args),
+        Command::Convert(args) => convert::convert(args),
         Command::Doctor(args) => doctor::doctor(&args),
     };
     let Err(failure) = done else { return 0 };

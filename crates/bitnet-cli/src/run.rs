@@ -21,6 +21,9 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
         return Err(Error::EmptyPrompt.into());
     }
     let engine = args.model.load()?;
+    for guess in engine.summary().decisions.iter().filter(|decision| decision.is_guess) {
+        output::note(&format!("note: {guess}"));
+    }
     let stream = engine.stream(prompt.as_str(), &options)?;
     let generation = if args.json { collect(stream) } else { print(stream) }?;
     if args.json {

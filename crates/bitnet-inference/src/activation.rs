@@ -12,6 +12,9 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Every nonlinearity.
+    pub const ALL: [Self; 3] = [Self::Relu2, Self::Silu, Self::Gelu];
+
     /// Name in `hidden_act`.
     pub fn name(self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@ use minijinja::{Environment, ErrorKind};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::gguf::{Gguf, Vocabulary};
 use crate::{Error, Result};
 
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -69,8 +70,12 @@ impl RawToken {
 }
 
 impl ChatTemplate {
-    /// Reads the template of a checkpoint: `chat_template.jinja`, else what `tokenizer_config.json` holds.
+    /// Reads the template of a checkpoint: `chat_template.jinja`, else what `tokenizer_config.json` holds; or
+    /// that of a GGUF file.
     pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Self> {
+        if let Some(gguf) = checkpoint.gguf() {
+            return Self::of_gguf(gguf);
+        }
         let config: RawTokenizerConfig = checkpoint.json(TOKENIZER_CONFIG)?.unwrap_or_default();
         let in_config = config.chat_template.and_then(|template| match template {
             RawTemplate::One(source) => Some(source),
@@ -97,9 +102,29 @@ impl ChatTemplate {
         })
     }
 
+    fn of_gguf(gguf: &Gguf) -> Result<Self> {
+        let contents = gguf.contents();
+        let vocabulary = gguf.vocabulary()?;
+        let text = |id: fn(&Vocabulary<'_>) -> Option<u32>| {
+            let text = vocabulary.as_ref().and_then(|vocabulary| vocabulary.text(id(vocabulary)));
+            text.unwrap_or_default().to_owned()
+        };
+        Ok(Self {
+            path: contents.path().to_owned(),
+            source: contents.metadata().text("tokenizer.chat_template")?.map(str::to_owned),
+            bos_token: text(|vocabulary| vocabulary.bos),
+            eos_token: text(|vocabulary| vocabulary.eos),
+        })
+    }
+
     /// Whether the checkpoint has a template.
     pub(crate) fn is_present(&self) -> bool {
         self.source.is_some()
+    }
+
+    /// The template itself, if there is one.
+    pub(crate) fn source(&self) -> Option<&str> {
+        self.source.as_deref()
     }
 
     /// The text of the BOS token, empty when the checkpoint names none.

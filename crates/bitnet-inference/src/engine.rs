@@ -9,7 +9,7 @@ use bitnet_core::{Device, ThreadPool};
 use crate::backend::Backend;
 use crate::backend::cpu::{CpuBackend, CpuOptions};
 use crate::chat::{ChatTemplate, Message};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, GgufOptions};
 use crate::config::ModelConfig;
 use crate::generate::{GenerateOptions, Generation, Prompt, TokenStream};
 use crate::model::Model;
@@ -26,6 +26,8 @@ pub struct EngineOptions {
     pub threads: Option<usize>,
     /// How to run on the CPU.
     pub cpu: CpuOptions,
+    /// What a GGUF file leaves open.
+    pub gguf: GgufOptions,
 }
 
 /// A model that is ready to run.
@@ -37,13 +39,14 @@ pub struct Engine {
     tokenizer: Option<Tokenizer>,
     template: ChatTemplate,
     backend: Box<dyn Backend>,
-    path: PathBuf,
+    /// What to say where text is asked of a checkpoint without a tokenizer.
+    no_tokenizer: (PathBuf, &'static str),
 }
 
 impl Engine {
-    /// Loads the checkpoint in the folder `path`.
+    /// Loads the checkpoint at `path`: a folder or a GGUF file.
     pub fn open(path: &Path, options: &EngineOptions) -> Result<Arc<Self>> {
-        Self::from_checkpoint(&Checkpoint::open(path)?, options)
+        Self::from_checkpoint(&Checkpoint::open_with(path, &options.gguf)?, options)
     }
 
     /// Loads the embedded model, bitnet-tiny.
@@ -65,8 +68,8 @@ impl Engine {
         let tokenizer = tokenizer?;
         let template = ChatTemplate::read(checkpoint)?;
         summary.describe_text(tokenizer.as_ref(), template.is_present());
-        let path = checkpoint.path().to_owned();
-        Ok(Arc::new(Self { config, summary, tokenizer, template, backend, path }))
+        let no_tokenizer = Tokenizer::missing(checkpoint);
+        Ok(Arc::new(Self { config, summary, tokenizer, template, backend, no_tokenizer }))
     }
 
     /// What the checkpoint says of the model.
@@ -76,7 +79,10 @@ impl Engine {
 
     /// The tokenizer. Errors: [`Error::Tokenizer`] when the checkpoint has none.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer.as_ref().ok_or_else(|| Tokenizer::missing(&self.path))
+        self.tokenizer.as_ref().ok_or_else(|| {
+            let (path, reason) = &self.no_tokenizer;
+            Error::Tokenizer { path: path.clone(), reason: (*reason).to_owned() }
+        })
     }
 
     /// What runs the model.
@@ -173,7 +179,7 @@ fn load(
     options: &EngineOptions,
 ) -> Result<(ModelConfig, Summary, Box<dyn Backend>)> {
     let model = Model::load(checkpoint, &pool)?;
-    let (config, summary) = (model.config.clone(), Summary::new(checkpoint.path(), &model));
+    let (config, summary) = (model.config.clone(), Summary::new(checkpoint, &model));
     let backend = match options.device {
         Device::Auto | Device::Cpu => Box::new(CpuBackend::new(model, pool, &options.cpu)?),
     };

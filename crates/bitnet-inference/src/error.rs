@@ -24,7 +24,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// There is nothing at the path given as a model.
-    #[error("{}: no such model: neither a folder with a config.json nor a hub id like \"microsoft/bitnet-b1.58-2B-4T\"", path.display())]
+    #[error("{}: no such model: neither a folder with a config.json, nor a GGUF file, nor a hub id like \"microsoft/bitnet-b1.58-2B-4T\"", path.display())]
     ModelNotFound {
         /// What was asked for.
         path: PathBuf,
@@ -36,6 +36,20 @@ pub enum Error {
         path: PathBuf,
         /// The fact.
         reason: String,
+    },
+    /// A GGUF file is damaged, or holds what this crate does not read.
+    #[error("{}: {what}, byte {offset}: expected {expected}, got {got}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// The tensor or key.
+        what: String,
+        /// Where in the file it stands.
+        offset: usize,
+        /// What there should be.
+        expected: String,
+        /// What there is.
+        got: String,
     },
     /// A tensor that the architecture needs is not there.
     #[error("{}: tensor {name} is missing", path.display())]
@@ -149,6 +163,18 @@ impl Error {
     /// A damaged or contradictory checkpoint file.
     pub fn checkpoint(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::Checkpoint { path: path.into(), reason: reason.into() }
+    }
+
+    /// Something in a GGUF file that is not as it must be.
+    pub fn gguf(
+        path: impl Into<PathBuf>,
+        what: &str,
+        offset: usize,
+        expected: &str,
+        got: impl Into<String>,
+    ) -> Self {
+        let (what, expected) = (what.to_owned(), expected.to_owned());
+        Self::Gguf { path: path.into(), what, offset, expected, got: got.into() }
     }
 
     /// A config that does not say what it must.

@@ -12,10 +12,12 @@
 
 pub mod activation;
 pub mod architecture;
+mod atomic_file;
 pub mod backend;
 mod chat;
 pub mod checkpoint;
 pub mod config;
+pub mod convert;
 mod detokenize;
 mod engine;
 pub mod error;
@@ -33,7 +35,7 @@ mod summary;
 mod tokenizer;
 
 pub use chat::Message;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, GgufOptions};
 pub use config::ModelConfig;
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Result};

@@ -1,29 +1,32 @@
-//! From what a user types to a checkpoint: nothing, a folder, or a hub id.
+//! From what a user types to a checkpoint: nothing, a folder, a file, or a hub id.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::checkpoint::GgufOptions;
 use crate::{Checkpoint, Engine, EngineOptions, Error, Result};
 
 impl Engine {
-    /// Loads the model a user names: the embedded one for `None`, a folder where there is one, else a hub id.
+    /// Loads the model a user names: the embedded one for `None`, a folder or a GGUF file where there is one, else a
+    /// hub id.
     ///
     /// Errors: [`Error::ModelNotFound`] for a path that is not there; those of [`Self::open`]; [`Error::Hub`].
     pub fn load(model: Option<&str>, options: &EngineOptions) -> Result<Arc<Self>> {
-        Self::from_checkpoint(&Checkpoint::find(model)?, options)
+        Self::from_checkpoint(&Checkpoint::find(model, &options.gguf)?, options)
     }
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint a user names: the embedded one for `None`, a folder where there is one, else a hub id.
+    /// Opens the checkpoint a user names: the embedded one for `None`, a folder or a GGUF file where there is one, else a
+    /// hub id. What a GGUF file leaves open is decided as `gguf` says.
     ///
-    /// Errors: [`Error::ModelNotFound`] for a path that is not there; those of [`Self::open`]; [`Error::Hub`].
-    pub fn find(model: Option<&str>) -> Result<Self> {
-        model.map_or_else(Self::embedded, |model| Self::open(&locate(model)?))
+    /// Errors: [`Error::ModelNotFound`] for a path that is not there; those of [`Self::open_with`]; [`Error::Hub`].
+    pub fn find(model: Option<&str>, gguf: &GgufOptions) -> Result<Self> {
+        model.map_or_else(Self::embedded, |model| Self::open_with(&locate(model)?, gguf))
     }
 }
 
-/// The folder of a model; a hub id is downloaded first.
+/// The folder or file of a model; a hub id is downloaded first.
 fn locate(model: &str) -> Result<PathBuf> {
     let path = Path::new(model);
     if path.exists() {

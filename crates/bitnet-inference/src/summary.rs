@@ -1,9 +1,8 @@
 //! What a model is and what it costs to run, for `bitnet inspect`.
 
-use std::path::Path;
-
 use serde::Serialize;
 
+use crate::checkpoint::{Checkpoint, Decision};
 use crate::config::{ScaleSense, WeightForm};
 use crate::model::{Linear, Model};
 use crate::rope::RopeScaling;
@@ -14,6 +13,10 @@ use crate::tokenizer::Tokenizer;
 pub struct Summary {
     /// Where it was loaded from.
     pub model: String,
+    /// The format of its files.
+    pub format: String,
+    /// What they leave open, and what was made of it.
+    pub decisions: Vec<Decision>,
     /// Architecture.
     pub family: String,
     /// Number of blocks.
@@ -67,7 +70,7 @@ pub struct Summary {
 
 impl Summary {
     /// The figures of a model; those of its text are still missing.
-    pub(crate) fn new(path: &Path, model: &Model) -> Self {
+    pub(crate) fn new(checkpoint: &Checkpoint, model: &Model) -> Self {
         let c = &model.config;
         let vectors = model.vector_elements();
         let embedding = model.embedding.rows() * model.embedding.cols();
@@ -81,7 +84,9 @@ impl Summary {
         };
         let is_packed = model.stored == WeightForm::Packed;
         Self {
-            model: path.display().to_string(),
+            model: checkpoint.path().display().to_string(),
+            format: checkpoint.format(),
+            decisions: checkpoint.decisions().to_vec(),
             family: c.architecture.name.to_owned(),
             layers: c.layers,
             hidden_size: c.hidden_size,

@@ -1,6 +1,11 @@
-//! Text to token ids and back, by the checkpoint's own `tokenizer.json`.
+//! Text to token ids and back, by the checkpoint's own `tokenizer.json` or the vocabulary of its GGUF file.
 
-use std::path::{Path, PathBuf};
+mod export;
+mod gguf;
+mod pre_tokenizer;
+mod sentence_piece;
+
+use std::path::PathBuf;
 
 use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
@@ -21,6 +26,11 @@ impl Tokenizer {
     pub fn read(checkpoint: &Checkpoint) -> Result<Option<Self>> {
         let path = checkpoint.file_path(TOKENIZER);
         let error = |reason: String| Error::Tokenizer { path: path.clone(), reason };
+        if let Some(file) = checkpoint.gguf() {
+            let Some(vocabulary) = file.vocabulary()? else { return Ok(None) };
+            let inner = gguf::build(&vocabulary).map_err(|reason| error(one_line(&reason)))?;
+            return Ok(Some(Self { path, inner }));
+        }
         let Some(bytes) = checkpoint.file(TOKENIZER)? else { return Ok(None) };
         // In two steps: the tokenizers crate panics on some texts that are not JSON.
         let json: serde_json::Value =
@@ -34,8 +44,9 @@ impl Tokenizer {
     }
 
     /// What to say of a checkpoint without a tokenizer when text is asked of it.
-    pub(crate) fn missing(checkpoint_path: &Path) -> Error {
-        Error::Tokenizer { path: checkpoint_path.join(TOKENIZER), reason: "is missing".to_owned() }
+    pub(crate) fn missing(checkpoint: &Checkpoint) -> (PathBuf, &'static str) {
+        let is_gguf = checkpoint.gguf().is_some();
+        (checkpoint.file_path(TOKENIZER), if is_gguf { "has no tokenizer" } else { "is missing" })
     }
 
     /// Token ids of `text`. With `add_special_tokens` the post-processor adds what it adds, usually the BOS token.
@@ -71,7 +82,11 @@ impl Tokenizer {
     }
 
     fn error(&self, error: &tokenizers::Error) -> Error {
-        Error::Tokenizer { path: self.path.clone(), reason: one_line(&error.to_string()) }
+        self.refuse(one_line(&error.to_string()))
+    }
+
+    fn refuse(&self, reason: String) -> Error {
+        Error::Tokenizer { path: self.path.clone(), reason }
     }
 }
 

@@ -65,7 +65,10 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::Core(error) => core_class(error),
         Error::Quant(error) => quant_class(error),
         Error::ModelNotFound { .. } => "ModelNotFoundError",
-        Error::Checkpoint { .. } | Error::MissingTensor { .. } | Error::NotFinite { .. } => "CheckpointError",
+        Error::Checkpoint { .. }
+        | Error::Gguf { .. }
+        | Error::MissingTensor { .. }
+        | Error::NotFinite { .. } => "CheckpointError",
         Error::Config { .. } | Error::UnknownArchitecture { .. } => "ConfigError",
         Error::Tokenizer { .. } => "TokenizerError",
         Error::ChatTemplate { .. } => "ChatTemplateError",

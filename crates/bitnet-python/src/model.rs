@@ -29,14 +29,16 @@ pub(crate) struct Model {
     engine: Arc<Engine>,
 }
 
-/// Load a model: the embedded bitnet-tiny for None, a folder, or a hub id such as microsoft/bitnet-b1.58-2B-4T.
+/// Load a model: the embedded bitnet-tiny for None, a folder, a GGUF file, or a hub id such as
+/// microsoft/bitnet-b1.58-2B-4T.
 ///
 /// device is "auto" or "cpu"; threads defaults to the physical cores this process may use. kv_cache is the type of keys
 /// and values, "f32" (loses nothing), "f16" or "int8"; packing that of ternary weights, "bits2" or "base3", by default
-/// the faster one. Raises
-/// ModelNotFoundError, CheckpointError, ConfigError, TokenizerError, HubError, OptionError.
+/// the faster one. gguf decides what a GGUF file leaves open, "activation=silu,i2_s=64,pre=qwen2" or a part of it; the
+/// decisions of summary() say what was. Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError,
+/// HubError, OptionError.
 #[pyfunction]
-#[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None))]
+#[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None, gguf = ""))]
 pub(crate) fn load(
     py: Python<'_>,
     path_or_id: Option<PathBuf>,
@@ -44,11 +46,12 @@ pub(crate) fn load(
     threads: Option<i64>,
     kv_cache: &str,
     packing: Option<&str>,
+    gguf: &str,
 ) -> Result<Model, Failure> {
     let threads = threads.map(|threads| count("threads", threads)).transpose()?;
     let packing = packing.map(str::parse).transpose()?;
     let cpu = CpuOptions { isa: None, packing, kv_cache: kv_cache.parse()? };
-    let options = EngineOptions { device: device.parse::<bitnet_core::Device>()?, threads, cpu };
+    let options = EngineOptions { device: device.parse()?, threads, cpu, gguf: gguf.parse()? };
     let name = path_or_id
         .map(|path| path.into_os_string().into_string())
         .transpose()

@@ -77,7 +77,8 @@ impl Folder {
     }
 }
 
-fn map(path: &Path) -> Result<Option<Buffer>> {
+/// The bytes of a file, memory-mapped, or `None` when there is none.
+pub(super) fn map(path: &Path) -> Result<Option<Buffer>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -1,9 +1,8 @@
-//! What `config.json` and `generation_config.json` say, checked.
+//! What `config.json` and `generation_config.json`, or the keys of a GGUF file, say; checked.
 
+mod gguf;
 mod raw;
 mod reader;
-
-use std::path::{Path, PathBuf};
 
 use self::raw::{RawConfig, RawGeneration};
 use self::reader::Reader;
@@ -14,7 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::module_patterns::ModulePatterns;
 use crate::rope::RopeScaling;
 
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 
 /// What a stored `weight_scale` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,19 +97,17 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// Reads and checks the config files of a checkpoint.
+    /// Reads and checks what a checkpoint says of its model.
     ///
     /// Errors: [`crate::Error::Config`] for a value that is missing or cannot be,
     /// [`crate::Error::UnknownArchitecture`].
     pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
         let reader = Reader { path: checkpoint.file_path(CONFIG) };
+        if let Some(gguf) = checkpoint.gguf() {
+            return reader.config(gguf::read(gguf)?, None);
+        }
         let raw: RawConfig = checkpoint.json(CONFIG)?.ok_or_else(|| reader.error("is missing".to_owned()))?;
         let generation: Option<RawGeneration> = checkpoint.json("generation_config.json")?;
         reader.config(raw, generation)
     }
-}
-
-/// Path of `config.json` of a checkpoint, for errors about what it says.
-pub(crate) fn config_path(checkpoint_path: &Path) -> PathBuf {
-    checkpoint_path.join(CONFIG)
 }

@@ -7,9 +7,12 @@ use bitnet_core::{DType, FloatMatrix, Tensor, ThreadPool};
 use bitnet_quant::{BitLinear, InputNorm, TernaryMatrix, quantize_weights};
 
 use super::{Attention, Block, FloatLinear, Linear, Mlp, Model};
-use crate::checkpoint::Checkpoint;
-use crate::config::{ModelConfig, ScaleSense, WeightForm, config_path};
+use crate::checkpoint::gguf::ternarised;
+use crate::checkpoint::{Checkpoint, EncodedTernary, Stored};
+use crate::config::{CONFIG, ModelConfig, ScaleSense, WeightForm};
 use crate::{Error, Result};
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
 
 impl Model {
     /// Builds the model of a checkpoint. Packed weights stay where they are mapped; masters are ternarised with the
@@ -20,11 +23,11 @@ impl Model {
         let config = ModelConfig::read(checkpoint)?;
         let loader =
             Loader { checkpoint, config: &config, pool, used: RefCell::default(), stored: Cell::default() };
-        let embedding =
-            loader.float_matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size)?;
+        let stored = loader.tensor(EMBEDDING)?;
+        let embedding = loader.as_matrix(EMBEDDING, &stored, config.vocab_size, config.hidden_size)?;
         let blocks = (0..config.layers).map(|index| loader.block(index)).collect::<Result<_>>()?;
         let norm = loader.vector("model.norm.weight", config.hidden_size)?;
-        let head = loader.head(loader.tensor("model.embed_tokens.weight")?)?;
+        let head = loader.head(&stored)?;
         loader.refuse_unused()?;
         let stored = loader.stored.get().unwrap_or(WeightForm::Master);
         Ok(Self { config, stored, embedding, blocks, norm, head })
@@ -42,27 +45,37 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn error(&self, name: &str, fact: impl std::fmt::Display) -> Error {
-        Error::checkpoint(self.checkpoint.tensor_path(name), format!("tensor {name}: {fact}"))
+        let stored = self.checkpoint.stored_name(name);
+        Error::checkpoint(self.checkpoint.tensor_path(name), format!("tensor {stored}: {fact}"))
     }
 
-    fn find(&self, name: &str) -> Option<&Tensor> {
+    fn find(&self, name: &str) -> Result<Option<Stored>> {
         let tensor = self.checkpoint.tensor(name)?;
-        self.used.borrow_mut().insert(name.to_owned());
-        Some(tensor)
+        if tensor.is_some() {
+            self.used.borrow_mut().insert(name.to_owned());
+        }
+        Ok(tensor)
     }
 
-    fn tensor(&self, name: &str) -> Result<&Tensor> {
-        self.find(name).ok_or_else(|| Error::MissingTensor {
+    fn tensor(&self, name: &str) -> Result<Stored> {
+        self.find(name)?.ok_or_else(|| Error::MissingTensor {
             path: self.checkpoint.tensor_path(name),
-            name: name.to_owned(),
+            name: self.checkpoint.stored_name(name).into_owned(),
         })
     }
 
-    fn expect_dims(&self, name: &str, tensor: &Tensor, expected: &[usize]) -> Result<()> {
-        if tensor.dims() == expected {
-            return Ok(());
+    /// The numbers of a tensor that must have this shape.
+    fn plain<'t>(&self, name: &str, stored: &'t Stored, expected: &[usize]) -> Result<&'t Tensor> {
+        let dims = stored.dims();
+        if dims != expected {
+            return Err(self.error(name, format!("has shape {dims:?}; the config asks for {expected:?}")));
         }
-        Err(self.error(name, format!("has shape {:?}; the config asks for {expected:?}", tensor.dims())))
+        match stored {
+            Stored::Plain(tensor) => Ok(tensor),
+            Stored::Encoded(_) => {
+                Err(self.error(name, format!("is {}; the model needs floats here", stored.type_name())))
+            }
+        }
     }
 
     fn block(&self, index: usize) -> Result<Block> {
@@ -95,9 +108,9 @@ impl Loader<'_> {
     }
 
     /// The head, unless it is the embedding: when the config says so, or is silent and no head is stored.
-    fn head(&self, embedding: &Tensor) -> Result<Option<Linear>> {
-        let stored = self.find("lm_head.weight");
-        let is_tied = match (self.config.tied_head, stored) {
+    fn head(&self, embedding: &Stored) -> Result<Option<Linear>> {
+        let stored = self.find("lm_head.weight")?;
+        let is_tied = match (self.config.tied_head, &stored) {
             // transformers does not tie a stored head that differs from the embedding.
             (Some(true), Some(head)) => head.data()[..] == embedding.data()[..],
             (Some(tied), _) => tied,
@@ -106,12 +119,12 @@ impl Loader<'_> {
         if is_tied {
             return Ok(None);
         }
-        let weight = self.tensor("lm_head.weight")?;
+        let weight = stored.map_or_else(|| self.tensor("lm_head.weight"), Ok)?;
         let (rows, cols) = (self.config.vocab_size, self.config.hidden_size);
         // Packed models keep the head as floats whatever the config says; only its type tells.
         let is_ternary = match self.stored.get() {
             Some(WeightForm::Master) => self.config.quantization.converts("lm_head"),
-            _ => weight.dtype() == DType::U8,
+            _ => form(&weight) == WeightForm::Packed,
         };
         let load = if is_ternary { Self::ternary_linear } else { Self::float_linear };
         load(self, "lm_head", rows, cols, false).map(Some)
@@ -127,7 +140,8 @@ impl Loader<'_> {
     fn ternary_linear(&self, name: &str, rows: usize, cols: usize, has_bias: bool) -> Result<Linear> {
         let weight = self.ternary_weight(name, rows, cols)?;
         let mut bias = has_bias.then(|| self.vector(&format!("{name}.bias"), rows)).transpose()?;
-        if self.stored.get() == Some(WeightForm::Packed)
+        if self.checkpoint.gguf().is_none()
+            && self.stored.get() == Some(WeightForm::Packed)
             && self.config.quantization.scale_sense == ScaleSense::Multiply
         {
             // transformers' AutoBitLinear multiplies the biased product of packed codes by the scale.
@@ -152,25 +166,47 @@ impl Loader<'_> {
 
     fn ternary_weight(&self, linear: &str, rows: usize, cols: usize) -> Result<TernaryMatrix> {
         let name = format!("{linear}.weight");
-        let tensor = self.tensor(&name)?;
-        let form = if tensor.dtype() == DType::U8 { WeightForm::Packed } else { WeightForm::Master };
+        let stored = self.tensor(&name)?;
+        let form = form(&stored);
         if let Some(said) = self.config.quantization.form.filter(|said| *said != form) {
             return Err(Error::config(
-                config_path(self.checkpoint.path()),
+                self.checkpoint.file_path(CONFIG),
                 format!(
                     "quantization_mode says the weights are {}, but tensor {name} is {}",
                     if said == WeightForm::Packed { "packed (offline)" } else { "float masters (online)" },
-                    tensor.dtype()
+                    stored.type_name()
                 ),
             ));
         }
         if self.stored.replace(Some(form)).is_some_and(|first| first != form) {
-            return Err(self.error(&name, format!("is {}; other linears are not", tensor.dtype())));
+            return Err(self.error(&name, format!("is {}; other linears are not", stored.type_name())));
         }
-        match form {
-            WeightForm::Packed => self.packed_weight(linear, &name, tensor, rows, cols),
-            WeightForm::Master => self.master_weight(&name, rows, cols),
+        match (form, stored) {
+            (_, Stored::Encoded(encoded)) => self.encoded_weight(&name, &encoded, rows, cols),
+            (WeightForm::Packed, Stored::Plain(tensor)) => {
+                self.packed_weight(linear, &name, &tensor, rows, cols)
+            }
+            (WeightForm::Master, stored) => self.master_weight(&name, &stored, rows, cols),
         }
+    }
+
+    fn encoded_weight(
+        &self,
+        name: &str,
+        encoded: &EncodedTernary,
+        rows: usize,
+        cols: usize,
+    ) -> Result<TernaryMatrix> {
+        let dims = [encoded.rows, encoded.cols];
+        if dims != [rows, cols] {
+            return Err(
+                self.error(name, format!("has shape {dims:?}; the config asks for {:?}", [rows, cols]))
+            );
+        }
+        let matrix = encoded.decode(self.pool).map_err(|error| self.error(name, error))?;
+        // The products take no more than one scale.
+        matrix.one_scale().map_err(|error| self.error(name, error))?;
+        Ok(matrix)
     }
 
     fn packed_weight(
@@ -202,22 +238,27 @@ impl Loader<'_> {
             .map_err(|error| self.error(name, error))
     }
 
-    fn master_weight(&self, name: &str, rows: usize, cols: usize) -> Result<TernaryMatrix> {
-        let master = self.float_matrix(name, rows, cols)?;
+    fn master_weight(&self, name: &str, stored: &Stored, rows: usize, cols: usize) -> Result<TernaryMatrix> {
+        let master = self.as_matrix(name, stored, rows, cols)?;
+        if let Some(matrix) = self.checkpoint.gguf().and_then(|_| ternarised::exact(&master)) {
+            return Ok(matrix);
+        }
         quantize_weights(self.pool, rows, cols, |row, out| master.read_row(row, out))
             .map_err(|error| self.error(name, error))
     }
 
     fn float_matrix(&self, name: &str, rows: usize, cols: usize) -> Result<FloatMatrix> {
-        let tensor = self.tensor(name)?;
-        self.expect_dims(name, tensor, &[rows, cols])?;
+        self.as_matrix(name, &self.tensor(name)?, rows, cols)
+    }
+
+    fn as_matrix(&self, name: &str, stored: &Stored, rows: usize, cols: usize) -> Result<FloatMatrix> {
+        let tensor = self.plain(name, stored, &[rows, cols])?;
         FloatMatrix::new(tensor).map_err(|error| self.error(name, error))
     }
 
     fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
-        let tensor = self.tensor(name)?;
-        self.expect_dims(name, tensor, &[len])?;
-        let values = tensor.to_f32().map_err(|error| self.error(name, error))?;
+        let stored = self.tensor(name)?;
+        let values = self.plain(name, &stored, &[len])?.to_f32().map_err(|error| self.error(name, error))?;
         match values.iter().position(|value| !value.is_finite()) {
             Some(at) => Err(self.error(name, format!("element {at} is not finite"))),
             None => Ok(values),
@@ -225,11 +266,12 @@ impl Loader<'_> {
     }
 
     fn scalar(&self, name: &str) -> Result<f32> {
-        let tensor = self.tensor(name)?;
-        if !matches!(tensor.dims(), [] | [1]) {
-            return Err(self.error(name, format!("has shape {:?}; a scale is one number", tensor.dims())));
+        let stored = self.tensor(name)?;
+        let dims = stored.dims();
+        if !matches!(dims[..], [] | [1]) {
+            return Err(self.error(name, format!("has shape {dims:?}; a scale is one number")));
         }
-        let values = tensor.to_f32().map_err(|error| self.error(name, error))?;
+        let values = self.plain(name, &stored, &dims)?.to_f32().map_err(|error| self.error(name, error))?;
         Ok(values[0])
     }
 
@@ -242,5 +284,13 @@ impl Loader<'_> {
             Some(name) => Err(self.error(name, "nothing in the config asks for it")),
             None => Ok(()),
         }
+    }
+}
+
+/// What the weights of a linear are: codes, or masters.
+fn form(stored: &Stored) -> WeightForm {
+    match stored {
+        Stored::Plain(tensor) if tensor.dtype() != DType::U8 => WeightForm::Master,
+        Stored::Plain(_) | Stored::Encoded(_) => WeightForm::Packed,
     }
 }

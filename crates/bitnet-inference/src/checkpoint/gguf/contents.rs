@@ -1,0 +1,132 @@
+//! What a GGUF file says: its keys, and its tensors by their Hugging Face names.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bitnet_core::Buffer;
+
+use super::cursor::quoted;
+use super::header::{Header, TensorInfo};
+use super::metadata::Metadata;
+use super::names;
+use super::tensor_type::TensorType;
+use crate::{Error, Result};
+
+/// The contents of a file.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    path: PathBuf,
+    version: u32,
+    pub(super) bytes: Buffer,
+    pub(super) metadata: Metadata,
+    /// By their Hugging Face names; tensors without one keep their own.
+    pub(super) tensors: BTreeMap<String, TensorInfo>,
+}
+
+impl Contents {
+    /// Reads the front of a file.
+    pub(super) fn read(path: &Path, bytes: Buffer) -> Result<Self> {
+        const SPLITS: &str = "split.count";
+        let Header { version, metadata, tensors: infos } = Header::read(path, &bytes)?;
+        if metadata.count(SPLITS)?.is_some_and(|count| count > 1) {
+            return Err(metadata.error(SPLITS, "a model in one file", "one of several parts"));
+        }
+        let mut tensors = BTreeMap::new();
+        for info in infos {
+            let name = names::to_hugging_face(&info.name).unwrap_or_else(|| info.name.clone());
+            if let Some(first) = tensors.insert(name, info) {
+                let what = format!("tensor {}", quoted(&first.name));
+                return Err(Error::gguf(
+                    path,
+                    &what,
+                    first.bytes.start,
+                    "every tensor once",
+                    "it a second time",
+                ));
+            }
+        }
+        Ok(Self { path: path.to_owned(), version, bytes, metadata, tensors })
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `general.architecture`.
+    pub(crate) fn architecture(&self) -> Result<&str> {
+        const KEY: &str = "general.architecture";
+        self.metadata
+            .text(KEY)?
+            .ok_or_else(|| self.metadata.error(KEY, "the name of an architecture", "nothing"))
+    }
+
+    /// Keys and values.
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Version, and how the matrices of the blocks are encoded.
+    pub(crate) fn format(&self) -> String {
+        let linears = self.tensors.iter().filter(|(name, _)| is_linear(name));
+        let mut types: Vec<&str> = linears.map(|(_, tensor)| tensor.tensor_type.name()).collect();
+        types.sort_unstable();
+        types.dedup();
+        format!("GGUF version {}, {}", self.version, types.join(" and "))
+    }
+
+    /// Names of all tensors, sorted.
+    pub(crate) fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The name that a tensor has, or would have, in the file.
+    pub(crate) fn stored_name(name: &str) -> Cow<'_, str> {
+        names::to_gguf(name).map_or(Cow::Borrowed(name), Cow::Owned)
+    }
+
+    /// Rows of the embedding.
+    pub(crate) fn vocabulary_rows(&self) -> Option<usize> {
+        self.tensors.get("model.embed_tokens.weight").map(|tensor| tensor.shape().0)
+    }
+
+    /// Whether a matrix of a block is ternary.
+    pub(crate) fn has_ternary(&self) -> bool {
+        self.tensors.iter().any(|(name, tensor)| is_linear(name) && tensor.tensor_type.codec().is_some())
+    }
+
+    /// Whether a module such as `self_attn` has biases.
+    pub(crate) fn has_bias(&self, module: &str) -> bool {
+        self.tensors.keys().any(|name| name.contains(module) && name.rsplit('.').next() == Some("bias"))
+    }
+
+    /// An error about a tensor.
+    pub(super) fn error(&self, info: &TensorInfo, expected: &str, got: impl Into<String>) -> Error {
+        let what = format!("tensor {}", quoted(&info.name));
+        Error::gguf(&self.path, &what, info.bytes.start, expected, got)
+    }
+
+    /// Whether a tensor is in `I2_S`.
+    pub(super) fn has_i2_s(&self) -> bool {
+        self.tensors.values().any(|tensor| tensor.tensor_type == TensorType::I2_S)
+    }
+
+    /// Bytes of the codes and number of columns of a matrix in `I2_S`.
+    pub(super) fn i2_s(&self, name: &str) -> Option<(&[u8], usize)> {
+        let tensor = self.tensors.get(name).filter(|tensor| tensor.tensor_type == TensorType::I2_S)?;
+        let codes = tensor.bytes.start..tensor.bytes.end - tensor.tensor_type.tail();
+        Some((&self.bytes[codes], tensor.shape().1))
+    }
+
+    /// A vector of float32, as norms are stored.
+    pub(super) fn vector(&self, name: &str) -> Option<Vec<f32>> {
+        let tensor = self.tensors.get(name).filter(|tensor| tensor.tensor_type == TensorType::F32)?;
+        Some(self.bytes.slice(tensor.bytes.clone()).typed::<f32>().to_vec())
+    }
+}
+
+/// Whether a tensor is a matrix of a block.
+pub(super) fn is_linear(name: &str) -> bool {
+    name.ends_with("_proj.weight")
+}

@@ -1,0 +1,130 @@
+//! What the keys of a GGUF file say, in the words of `config.json`.
+//!
+//! Source of the keys and of their defaults: llama.cpp, `gguf-py/gguf/constants.py` and `src/llama-model.cpp`.
+
+use super::raw::{OneOrMany, RawConfig, RawQuantization, RawRope};
+use crate::checkpoint::gguf::{BITNETS, Contents, Gguf, Metadata};
+use crate::{Error, Result};
+
+/// The keys of one architecture.
+struct Keys<'a> {
+    prefix: &'a str,
+    metadata: &'a Metadata,
+}
+
+impl Keys<'_> {
+    fn count(&self, key: &str) -> Result<Option<usize>> {
+        self.metadata.count(&self.key(key))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.metadata.number(&self.key(key))
+    }
+
+    fn needed(&self, key: &str) -> Result<usize> {
+        let missing = || self.metadata.error(&self.key(key), "a whole number", "nothing");
+        self.count(key)?.ok_or_else(missing)
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.prefix)
+    }
+}
+
+/// The config of a file.
+pub(super) fn read(gguf: &Gguf) -> Result<RawConfig> {
+    let contents = gguf.contents();
+    let prefix = contents.architecture()?;
+    let keys = Keys { prefix, metadata: contents.metadata() };
+    let model_type = model_type(contents, prefix)?;
+    let vocabulary = gguf.vocabulary()?;
+    let (bos, eos) = match vocabulary {
+        Some(vocabulary) => (vocabulary.bos, vocabulary.ends),
+        None => (None, Vec::new()),
+    };
+    let heads = keys.needed("attention.head_count")?;
+    let head_dim = keys.count("attention.key_length")?;
+    refuse_partial_rotation(&keys, head_dim.or(keys.needed("embedding_length")?.checked_div(heads)))?;
+    Ok(RawConfig {
+        model_type: Some(model_type.to_owned()),
+        vocab_size: contents.vocabulary_rows().or(keys.count("vocab_size")?),
+        hidden_size: Some(keys.needed("embedding_length")?),
+        intermediate_size: Some(keys.needed("feed_forward_length")?),
+        num_hidden_layers: Some(keys.needed("block_count")?),
+        num_attention_heads: Some(heads),
+        num_key_value_heads: keys.count("attention.head_count_kv")?,
+        head_dim,
+        hidden_act: Some(gguf.activation().name().to_owned()),
+        max_position_embeddings: Some(keys.needed("context_length")?),
+        rms_norm_eps: keys.number("attention.layer_norm_rms_epsilon")?,
+        rope_theta: Some(keys.number("rope.freq_base")?.unwrap_or(10_000.0)),
+        rope_scaling: rope_scaling(&keys)?,
+        rope_parameters: None,
+        // Older files of bitnet.cpp store the embedding a second time.
+        tie_word_embeddings: (model_type == "bitnet").then_some(true),
+        attention_bias: Some(contents.has_bias(".self_attn.")),
+        mlp_bias: Some(contents.has_bias(".mlp.")),
+        quantization_config: Some(RawQuantization {
+            quant_method: None,
+            linear_class: Some("autobitlinear".to_owned()),
+            quantization_mode: None,
+            modules_to_not_convert: None,
+            use_rms_norm: false,
+            rms_norm_eps: None,
+        }),
+        bos_token_id: bos.map(OneOrMany::One),
+        eos_token_id: Some(OneOrMany::Many(eos)),
+    })
+}
+
+/// The name of the architecture in `config.json`.
+fn model_type<'a>(contents: &Contents, architecture: &'a str) -> Result<&'a str> {
+    match architecture {
+        bitnet if BITNETS.contains(&bitnet) => Ok("bitnet"),
+        "llama" if !contents.has_ternary() => {
+            let reason = "has no ternary matrix: a plain llama model, not a BitNet one";
+            Err(Error::config(contents.path(), reason))
+        }
+        "llama" => Ok("llama"),
+        other => Err(Error::UnknownArchitecture {
+            path: contents.path().to_owned(),
+            architecture: other.to_owned(),
+            known: format!("{}, llama", BITNETS.join(", ")),
+        }),
+    }
+}
+
+fn rope_scaling(keys: &Keys<'_>) -> Result<Option<RawRope>> {
+    const TYPE: &str = "rope.scaling.type";
+    let factor = match keys.number("rope.scaling.factor")? {
+        // The older key; 0 and 1 change nothing.
+        None => keys.number("rope.scale_linear")?,
+        factor => factor,
+    };
+    let factor = factor.filter(|&factor| factor != 0.0 && factor != 1.0);
+    let kind = keys.metadata.text(&keys.key(TYPE))?;
+    if kind == Some("none") || kind.is_none_or(|kind| kind == "linear") && factor.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(RawRope {
+        rope_type: Some(kind.unwrap_or("linear").to_owned()),
+        r#type: None,
+        rope_theta: None,
+        factor,
+        low_freq_factor: None,
+        high_freq_factor: None,
+        original_max_position_embeddings: None,
+    }))
+}
+
+/// A head of which a part stays as it is.
+fn refuse_partial_rotation(keys: &Keys<'_>, head_dim: Option<usize>) -> Result<()> {
+    const ROTATED: &str = "rope.dimension_count";
+    match keys.count(ROTATED)? {
+        Some(rotated) if Some(rotated) != head_dim => {
+            let expected = format!("the size of a head, {}", head_dim.unwrap_or_default());
+            Err(keys.metadata.error(&keys.key(ROTATED), &expected, rotated.to_string()))
+        }
+        _ => Ok(()),
+    }
+}

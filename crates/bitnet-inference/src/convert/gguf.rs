@@ -1,0 +1,334 @@
+//! Any checkpoint as a GGUF file, its codes and scales untouched.
+//!
+//! The keys are those that llama.cpp's and bitnet.cpp's converters write; see `config/gguf.rs`, which reads them.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use bitnet_core::{FloatMatrix, ThreadPool};
+use bitnet_quant::{Codec, TernaryMatrix};
+use half::f16;
+
+use super::head::HeadType;
+use crate::activation::Activation;
+use crate::chat::ChatTemplate;
+use crate::checkpoint::gguf::{RowOrder, TensorType, Writer, reorder};
+use crate::config::ModelConfig;
+use crate::model::{Linear, Model};
+use crate::rope::RopeScaling;
+use crate::tokenizer::Tokenizer;
+use crate::{Checkpoint, Error, Result};
+
+/// How the ternary matrices of a GGUF file are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GgufWeights {
+    /// `I2_S`, 2 bits: bitnet.cpp.
+    I2S,
+    /// `TQ2_0`, 2.06 bits: llama.cpp.
+    Tq2_0,
+    /// `TQ1_0`, 1.69 bits: llama.cpp.
+    Tq1_0,
+}
+
+impl GgufWeights {
+    /// Every encoding that is written.
+    pub const ALL: [Self; 3] = [Self::I2S, Self::Tq2_0, Self::Tq1_0];
+
+    /// Name of the format.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::I2S => "gguf-i2_s",
+            Self::Tq2_0 => "gguf-tq2_0",
+            Self::Tq1_0 => "gguf-tq1_0",
+        }
+    }
+
+    fn tensor_type(self) -> TensorType {
+        match self {
+            Self::I2S => TensorType::I2_S,
+            Self::Tq2_0 => TensorType::TQ2_0,
+            Self::Tq1_0 => TensorType::TQ1_0,
+        }
+    }
+
+    fn codec(self) -> Codec {
+        match self {
+            Self::I2S => Codec::I2S,
+            Self::Tq2_0 => Codec::Tq2_0,
+            Self::Tq1_0 => Codec::Tq1_0,
+        }
+    }
+
+    /// `general.file_type`.
+    fn file_type(self) -> usize {
+        match self {
+            Self::I2S => 40,
+            Self::Tq1_0 => 36,
+            Self::Tq2_0 => 37,
+        }
+    }
+}
+
+impl FromStr for GgufWeights {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|weights| weights.name() == name).ok_or_else(|| Error::InvalidOption {
+            name: "to",
+            expected: "gguf-i2_s, gguf-tq2_0 or gguf-tq1_0",
+            got: name.to_owned(),
+        })
+    }
+}
+
+/// What to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GgufTarget {
+    /// The ternary matrices.
+    pub weights: GgufWeights,
+    /// Embedding and head.
+    pub head: HeadType,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Converted {
+    /// Tensors.
+    pub tensors: usize,
+    /// Ternary matrices among them.
+    pub ternary: usize,
+    /// Ternary matrices whose scale float16 does not hold exactly; 0 for `I2_S`, which stores float32.
+    pub rounded_scales: usize,
+    /// Size of the file.
+    pub size_bytes: usize,
+}
+
+/// Writes `checkpoint` as a GGUF file, with tokenizer and chat template. Codes are kept, and every block has the scale
+/// of its matrix, so that nothing is quantized twice. The file appears when it is whole.
+///
+/// Errors: those of [`Model::load`]; [`Error::Checkpoint`] for what the format cannot hold, such as a linear that is not
+/// ternary or a norm in front of one; [`Error::Tokenizer`]; [`Error::Io`].
+pub fn to_gguf(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    target: GgufTarget,
+    pool: &ThreadPool,
+) -> Result<Converted> {
+    let model = Model::load(checkpoint, pool)?;
+    let mut tensors = Tensors { checkpoint, model: &model, target, all: Vec::new() };
+    tensors.collect()?;
+    let tensors = tensors.all;
+    let mut writer = Writer::default();
+    write_keys(&mut writer, checkpoint, &model.config, target)?;
+    write_vocabulary(&mut writer, checkpoint, &model.config)?;
+    for tensor in &tensors {
+        writer.tensor(&tensor.name, tensor.encoding, &tensor.dims)?;
+    }
+    let size_bytes = writer.write(path, |index| tensors[index].bytes(checkpoint, target, pool))?;
+    let scales: Vec<f32> = tensors.iter().filter_map(Tensor::scale).collect();
+    let is_rounded =
+        |scale: &f32| target.weights != GgufWeights::I2S && f16::from_f32(*scale).to_f32() != *scale;
+    Ok(Converted {
+        tensors: tensors.len(),
+        ternary: scales.len(),
+        rounded_scales: scales.into_iter().filter(|scale| is_rounded(scale)).count(),
+        size_bytes,
+    })
+}
+
+fn write_keys(
+    writer: &mut Writer,
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+    target: GgufTarget,
+) -> Result<()> {
+    let architecture = match (config.architecture.name, config.activation) {
+        ("bitnet", Activation::Relu2) => "bitnet-b1.58",
+        ("bitnet", Activation::Silu) => "bitnet",
+        ("llama", Activation::Silu) => "llama",
+        (name, activation) => {
+            let reason = format!("is a {name} model with {}, which has no name in GGUF", activation.name());
+            return Err(Error::checkpoint(checkpoint.path(), reason));
+        }
+    };
+    let name = checkpoint.path().file_stem().unwrap_or_default().to_string_lossy();
+    writer.text("general.architecture", architecture);
+    writer.text("general.name", &name);
+    writer.count("general.file_type", target.weights.file_type())?;
+    writer.count("general.quantization_version", 2)?;
+    for (key, value) in [
+        ("vocab_size", config.vocab_size),
+        ("context_length", config.context_length),
+        ("embedding_length", config.hidden_size),
+        ("block_count", config.layers),
+        ("feed_forward_length", config.intermediate_size),
+        ("rope.dimension_count", config.head_dim),
+        ("attention.head_count", config.heads),
+        ("attention.head_count_kv", config.kv_heads),
+        ("attention.key_length", config.head_dim),
+        ("attention.value_length", config.head_dim),
+    ] {
+        writer.count(&format!("{architecture}.{key}"), value)?;
+    }
+    writer.number(&format!("{architecture}.attention.layer_norm_rms_epsilon"), config.rms_norm_eps);
+    writer.number(&format!("{architecture}.rope.freq_base"), config.rope_theta as f32);
+    match config.rope_scaling {
+        RopeScaling::None => {}
+        RopeScaling::Linear { factor } => {
+            writer.text(&format!("{architecture}.rope.scaling.type"), "linear");
+            writer.number(&format!("{architecture}.rope.scaling.factor"), factor as f32);
+        }
+        RopeScaling::Llama3 { .. } => {
+            let reason = "stretches its rotary frequencies as llama3 does, which is not written yet";
+            return Err(Error::checkpoint(checkpoint.path(), reason));
+        }
+    }
+    Ok(())
+}
+
+fn write_vocabulary(writer: &mut Writer, checkpoint: &Checkpoint, config: &ModelConfig) -> Result<()> {
+    if let Some(gguf) = checkpoint.gguf() {
+        gguf.contents().metadata().raw("tokenizer.").for_each(|(key, value)| writer.raw(key, value));
+        return Ok(());
+    }
+    match Tokenizer::read(checkpoint)? {
+        Some(tokenizer) => tokenizer.write(writer, config)?,
+        None => writer.text("tokenizer.ggml.model", "none"),
+    }
+    if let Some(source) = ChatTemplate::read(checkpoint)?.source() {
+        writer.text("tokenizer.chat_template", source);
+    }
+    Ok(())
+}
+
+/// The tensors of a file, in order.
+struct Tensors<'m> {
+    checkpoint: &'m Checkpoint,
+    model: &'m Model,
+    target: GgufTarget,
+    all: Vec<Tensor<'m>>,
+}
+
+/// A tensor by its name, and where its numbers come from.
+struct Tensor<'m> {
+    name: String,
+    encoding: TensorType,
+    dims: Vec<usize>,
+    numbers: Numbers<'m>,
+    /// Heads whose rows the file has in another order.
+    permuted: Option<usize>,
+}
+
+enum Numbers<'m> {
+    Ternary(&'m TernaryMatrix),
+    Matrix(&'m FloatMatrix),
+    Vector(&'m [f32]),
+}
+
+impl<'m> Tensors<'m> {
+    fn collect(&mut self) -> Result<()> {
+        let model = self.model;
+        self.matrix("token_embd.weight", &model.embedding);
+        for (index, block) in model.blocks.iter().enumerate() {
+            let name = |part: &str| format!("blk.{index}.{part}");
+            let (attention, mlp) = (&block.attention, &block.mlp);
+            let is_llama = model.config.architecture.name == "llama";
+            let heads = |count: usize| is_llama.then_some(count);
+            self.vector(name("attn_norm.weight"), &attention.norm);
+            self.linear(&name("attn_q"), &attention.q, heads(model.config.heads))?;
+            self.linear(&name("attn_k"), &attention.k, heads(model.config.kv_heads))?;
+            self.linear(&name("attn_v"), &attention.v, None)?;
+            attention.sub_norm.iter().for_each(|norm| self.vector(name("attn_sub_norm.weight"), norm));
+            self.linear(&name("attn_output"), &attention.o, None)?;
+            self.vector(name("ffn_norm.weight"), &mlp.norm);
+            self.linear(&name("ffn_gate"), &mlp.gate, None)?;
+            self.linear(&name("ffn_up"), &mlp.up, None)?;
+            mlp.sub_norm.iter().for_each(|norm| self.vector(name("ffn_sub_norm.weight"), norm));
+            self.linear(&name("ffn_down"), &mlp.down, None)?;
+        }
+        self.vector("output_norm.weight".to_owned(), &model.norm);
+        match &model.head {
+            None => Ok(()),
+            Some(Linear::Float(head)) => {
+                self.matrix("output.weight", &head.weight);
+                Ok(())
+            }
+            Some(head) => self.linear("output", head, None),
+        }
+    }
+
+    fn matrix(&mut self, name: &str, matrix: &'m FloatMatrix) {
+        self.all.push(Tensor {
+            name: name.to_owned(),
+            encoding: self.target.head.tensor_type(),
+            dims: vec![matrix.rows(), matrix.cols()],
+            numbers: Numbers::Matrix(matrix),
+            permuted: None,
+        });
+    }
+
+    fn vector(&mut self, name: String, values: &'m [f32]) {
+        self.permuted_vector(name, values, None);
+    }
+
+    fn permuted_vector(&mut self, name: String, values: &'m [f32], permuted: Option<usize>) {
+        let (encoding, dims) = (TensorType::F32, vec![values.len()]);
+        self.all.push(Tensor { name, encoding, dims, numbers: Numbers::Vector(values), permuted });
+    }
+
+    fn linear(&mut self, name: &str, linear: &'m Linear, permuted: Option<usize>) -> Result<()> {
+        let refuse = |fact: &str| {
+            Err(Error::checkpoint(
+                self.checkpoint.path(),
+                format!("{name}: {fact}, which GGUF has no place for"),
+            ))
+        };
+        let Linear::Ternary(linear) = linear else { return refuse("is not ternary") };
+        if linear.norm().is_some() {
+            return refuse("has a norm of its own");
+        }
+        let weight = linear.weight();
+        self.all.push(Tensor {
+            name: format!("{name}.weight"),
+            encoding: self.target.weights.tensor_type(),
+            dims: vec![weight.rows(), weight.cols()],
+            numbers: Numbers::Ternary(weight),
+            permuted,
+        });
+        if let Some(bias) = linear.bias() {
+            self.permuted_vector(format!("{name}.bias"), bias, permuted);
+        }
+        Ok(())
+    }
+}
+
+impl Tensor<'_> {
+    fn bytes(&self, checkpoint: &Checkpoint, target: GgufTarget, pool: &ThreadPool) -> Result<Vec<u8>> {
+        let error = |fact: String| Error::checkpoint(checkpoint.path(), format!("{}: {fact}", self.name));
+        let bytes = match self.numbers {
+            Numbers::Vector(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Numbers::Matrix(matrix) => target
+                .head
+                .encode(matrix)
+                .ok_or_else(|| error(format!("has a weight beyond {}", target.head.name())))?,
+            Numbers::Ternary(matrix) => {
+                target.weights.codec().encode(pool, matrix).map_err(|fact| error(fact.to_string()))?
+            }
+        };
+        Ok(match self.permuted {
+            Some(heads) => {
+                let head_dim = self.dims[0] / heads;
+                reorder(&bytes, self.encoding, heads, head_dim, RowOrder::LlamaCpp)
+            }
+            None => bytes,
+        })
+    }
+
+    /// The scale of a ternary matrix.
+    fn scale(&self) -> Option<f32> {
+        match self.numbers {
+            Numbers::Ternary(matrix) => Some(matrix.scale()),
+            Numbers::Matrix(_) | Numbers::Vector(_) => None,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Float matrices as GGUF stores them: the embedding and the head.
+
+use std::str::FromStr;
+
+use bitnet_core::FloatMatrix;
+use half::{bf16, f16};
+
+use crate::checkpoint::gguf::TensorType;
+use crate::{Error, Result};
+
+/// Weights of a block of `Q8_0`.
+const BLOCK: usize = 32;
+
+/// Element type of embedding and head in a GGUF file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeadType {
+    /// IEEE 754 binary16: holds every bfloat16 of a usual size.
+    #[default]
+    F16,
+    /// The upper half of a binary32.
+    BF16,
+    /// Signed bytes, 32 with a scale: half the size, and not lossless.
+    Q8_0,
+}
+
+impl HeadType {
+    /// Every type.
+    pub const ALL: [Self; 3] = [Self::F16, Self::BF16, Self::Q8_0];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::Q8_0 => "q8_0",
+        }
+    }
+
+    pub(super) fn tensor_type(self) -> TensorType {
+        match self {
+            Self::F16 => TensorType::F16,
+            Self::BF16 => TensorType::BF16,
+            Self::Q8_0 => TensorType::Q8_0,
+        }
+    }
+
+    /// The matrix in this type; `None` when a weight is beyond it.
+    pub(super) fn encode(self, matrix: &FloatMatrix) -> Option<Vec<u8>> {
+        let mut row = vec![0.0; matrix.cols()];
+        let mut out = Vec::new();
+        for index in 0..matrix.rows() {
+            matrix.read_row(index, &mut row);
+            match self {
+                Self::F16 => out.extend(row.iter().flat_map(|&w| f16::from_f32(w).to_le_bytes())),
+                Self::BF16 => out.extend(row.iter().flat_map(|&w| bf16::from_f32(w).to_le_bytes())),
+                Self::Q8_0 => row.chunks_exact(BLOCK).for_each(|block| q8_0(block, &mut out)),
+            }
+        }
+        let is_sound = match self {
+            Self::F16 => out.as_chunks().0.iter().all(|&w| f16::from_le_bytes(w).is_finite()),
+            Self::BF16 => out.as_chunks().0.iter().all(|&w| bf16::from_le_bytes(w).is_finite()),
+            Self::Q8_0 => out.chunks_exact(BLOCK + 2).all(|b| f16::from_le_bytes([b[0], b[1]]).is_finite()),
+        };
+        is_sound.then_some(out)
+    }
+}
+
+/// `scale = max|w| / 127` as float16, then `round(w / scale)`, halves away from zero. Source: llama.cpp,
+/// `quantize_row_q8_0_ref`.
+fn q8_0(block: &[f32], out: &mut Vec<u8>) {
+    let scale = block.iter().fold(0.0_f32, |max, w| max.max(w.abs())) / 127.0;
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    out.extend(f16::from_f32(scale).to_le_bytes());
+    out.extend(block.iter().map(|w| (w * inverse).round() as i8 as u8));
+}
+
+impl FromStr for HeadType {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|head| head.name() == name).ok_or_else(|| Error::InvalidOption {
+            name: "head",
+            expected: "f16, bf16 or q8_0",
+            got: name.to_owned(),
+        })
+    }
+}

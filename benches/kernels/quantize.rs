@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use bitnet_benchmarks::{Case, SHAPES};
 use bitnet_core::{Buffer, DisjointSlice, ThreadPool};
-use bitnet_quant::{Codec, Granularity, TernaryOptions, TernaryRule, quantize_weights_with};
+use bitnet_quant::{Codec, Granularity, TernaryOptions, TernaryRule, quantize_matrix};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const ROWS: usize = 12_800;
@@ -36,7 +36,6 @@ fn quantize(criterion: &mut Criterion) {
     let w = weights();
     group.throughput(Throughput::Bytes(size_of_val(&w[..]) as u64));
     let mut to = vec![0.0; w.len()];
-    let read_row = |row: usize, out: &mut [f32]| out.copy_from_slice(&w[row * COLS..][..COLS]);
     for pool in pools() {
         let threads = pool.threads();
         group.bench_function(BenchmarkId::new("copy", threads), |bencher| {
@@ -50,7 +49,7 @@ fn quantize(criterion: &mut Criterion) {
             let options = TernaryOptions { rule, granularity, ..TernaryOptions::default() };
             let name = format!("{}, {granularity}", rule.name());
             group.bench_function(BenchmarkId::new(name, threads), |bencher| {
-                bencher.iter(|| quantize_weights_with(&pool, ROWS, COLS, &options, read_row).unwrap());
+                bencher.iter(|| quantize_matrix(&pool, black_box(&w), COLS, &options).unwrap());
             });
         }
     }

@@ -8,7 +8,7 @@ mod options;
 use bitnet_core::{FloatKernels, Isa, ThreadPool};
 use bitnet_quant::{
     ActivationOptions, Granularity, QuantizedActivations, TernaryKernel, TernaryOptions, TernaryRule,
-    quantize_activations_with, quantize_weights_with, scaled_matmul,
+    quantize_activations_with, quantize_matrix, scaled_matmul,
 };
 use numpy::PyArrayDyn;
 use pyo3::prelude::*;
@@ -190,11 +190,9 @@ pub(crate) fn quantize_weights(
         rounding: options::rounding(rounding, seed)?,
     };
     let w = Elements::floats("w", w)?;
-    let ((rows, cols), values) = (w.matrix("w")?, w.values()?);
-    let inner = py.detach(|| {
-        let read_row = |row: usize, out: &mut [f32]| out.copy_from_slice(&values[row * cols..][..cols]);
-        Ok::<_, Failure>(quantize_weights_with(&pool(values.len())?, rows, cols, &options, read_row)?)
-    })?;
+    let ((_, cols), values) = (w.matrix("w")?, w.values()?);
+    let inner =
+        py.detach(|| Ok::<_, Failure>(quantize_matrix(&pool(values.len())?, values, cols, &options)?))?;
     Ok(TernaryMatrix { inner })
 }
 

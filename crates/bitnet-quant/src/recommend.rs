@@ -7,7 +7,7 @@ use bitnet_core::{DisjointSlice, FloatKernels, ThreadPool};
 
 use crate::{
     Error, ErrorMeter, ErrorMetrics, IntMatrix, IntOptions, Result, TernaryOptions, TernaryRule,
-    quantize_weights_with,
+    quantize_matrix,
 };
 
 /// What weights may be stored as. A scale per matrix for ternary ones, per row for whole numbers.
@@ -34,14 +34,14 @@ impl Precision {
 
     /// The weights as they would be stored, as floats again.
     fn apply(self, pool: &ThreadPool, rows: usize, cols: usize, w: &[f32]) -> Result<Vec<f32>> {
-        let read_row = |row: usize, out: &mut [f32]| out.copy_from_slice(&w[row * cols..][..cols]);
         match self {
             Self::Ternary(rule) => {
                 let options = TernaryOptions { rule, ..TernaryOptions::default() };
-                Ok(quantize_weights_with(pool, rows, cols, &options, read_row)?.dequantize())
+                Ok(quantize_matrix(pool, w, cols, &options)?.dequantize())
             }
             Self::Int(bits) => {
                 let options = IntOptions::new(bits);
+                let read_row = |row: usize, out: &mut [f32]| out.copy_from_slice(&w[row * cols..][..cols]);
                 Ok(IntMatrix::quantize(pool, rows, cols, &options, read_row)?.dequantize())
             }
             Self::Float => Ok(w.to_vec()),

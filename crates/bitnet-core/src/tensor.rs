@@ -43,15 +43,15 @@ impl Tensor {
         &self.data
     }
 
-    /// The elements widened to float32, from any floating-point type.
+    /// The elements widened to float32, from any floating-point type that is not wider.
     ///
-    /// Errors: [`Error::DType`] for integers.
+    /// Errors: [`Error::DType`] for integers and float64.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         Ok(match self.dtype {
             DType::F32 => self.data.typed::<f32>().to_vec(),
             DType::F16 => self.data.typed::<f16>().iter().map(|x| x.to_f32()).collect(),
             DType::BF16 => self.data.typed::<bf16>().iter().map(|x| x.to_f32()).collect(),
-            got => return Err(Error::DType { expected: "a floating-point type", got }),
+            got => return Err(Error::DType { expected: "floats of at most 32 bits", got }),
         })
     }
 }
@@ -87,7 +87,7 @@ mod tests {
         let codes = Tensor::new(DType::U8, [1], bytes(&[1_u8])).unwrap();
         assert_eq!(
             codes.to_f32().unwrap_err().to_string(),
-            "expected a floating-point type, the tensor is u8"
+            "expected floats of at most 32 bits, the tensor is u8"
         );
     }
 }

@@ -13,6 +13,7 @@
 pub mod activation;
 pub mod architecture;
 mod atomic_file;
+mod atomic_folder;
 pub mod backend;
 mod chat;
 pub mod checkpoint;

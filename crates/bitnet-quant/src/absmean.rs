@@ -6,7 +6,7 @@ use crate::ternary::CODES_PER_BYTE;
 use crate::{Error, Result, TernaryMatrix};
 
 /// Below this mean of |W| the scale stops following it, as in the reference implementation.
-pub(crate) const MIN_SCALE: f32 = 1e-5;
+pub const MIN_SCALE: f32 = 1e-5;
 
 /// Ternarises a float matrix: `scale = max(mean|W|, 1e-5)`, `codes = clamp(round_half_even(W / scale), -1, 1)`.
 ///

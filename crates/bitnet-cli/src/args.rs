@@ -32,6 +32,7 @@ Examples:
   bitnet eval ./model --text wiki.txt
   bitnet bench ./model
   bitnet convert ./model model.gguf
+  bitnet verify ./model
   bitnet doctor";
 
 #[derive(Debug, Subcommand)]
@@ -51,6 +52,9 @@ pub(crate) enum Command {
     /// Write a model in another form, its ternary weights untouched
     #[command(after_help = CONVERT_EXAMPLES)]
     Convert(ConvertArgs),
+    /// Look for the mistakes that conversions make: exits with 1 when there is one
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
     /// Look at this machine: instruction sets, read bandwidth, a self-test of every kernel
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -96,6 +100,15 @@ Examples:
 
 hf and hf-bitlinear are packed, with scales that multiply and that divide; bf16 holds float masters, those of the source
 or, of a source without, such that give the same codes and scales. What is at the destination is never written over.";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  bitnet verify ./model
+  bitnet verify model.gguf --against ./model       the same codes, scales and logits?
+  bitnet verify ./model --json                     with statistics of every ternary matrix
+
+The model reads some English sentences as it is and as if each of the known mistakes had been made. When it reads them
+better with a mistake, that mistake was made before.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -339,6 +352,24 @@ pub(crate) struct ConvertArgs {
     /// Number of threads [default: the physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VerifyArgs {
+    /// A folder, a GGUF file, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) model: Option<String>,
+    /// Another form of the same model, to compare with
+    #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) against: Option<String>,
+    #[command(flatten)]
+    pub(crate) gguf: GgufArgs,
+    /// Number of threads [default: the physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -34,6 +34,7 @@ mod source;
 mod stop_strings;
 mod summary;
 mod tokenizer;
+pub mod verify;
 
 pub use chat::Message;
 pub use checkpoint::{Checkpoint, GgufOptions};

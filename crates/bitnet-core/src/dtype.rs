@@ -8,6 +8,8 @@ use crate::{Error, Shape};
 /// Element type of a [`Tensor`](crate::Tensor).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {
+    /// IEEE 754 binary64, as files may store a scale: it is read by what knows it, and nothing computes with it.
+    F64,
     /// IEEE 754 binary32.
     F32,
     /// IEEE 754 binary16.
@@ -39,18 +41,16 @@ impl DType {
             Self::I8 | Self::U8 | Self::Bool | Self::Ternary => 1,
             Self::F16 | Self::BF16 => 2,
             Self::F32 | Self::I32 => 4,
-            Self::I64 => 8,
+            Self::F64 | Self::I64 => 8,
         }
     }
 
-    /// Whether this is one of the floating-point types.
+    /// Whether this is one of the floating-point types to compute with.
     pub const fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
-}
 
-impl DType {
-    /// All of them.
+    /// All that can be asked for: not those that are only stored.
     pub const ALL: [Self; 9] = [
         Self::F32,
         Self::F16,
@@ -79,6 +79,7 @@ impl DType {
     /// Its short name.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::F64 => "f64",
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::BF16 => "bf16",
@@ -94,6 +95,7 @@ impl DType {
     /// The name other libraries have for it.
     pub const fn long_name(self) -> &'static str {
         match self {
+            Self::F64 => "float64",
             Self::F32 => "float32",
             Self::F16 => "float16",
             Self::BF16 => "bfloat16",

@@ -68,13 +68,15 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::Checkpoint { .. }
         | Error::Gguf { .. }
         | Error::MissingTensor { .. }
-        | Error::NotFinite { .. } => "CheckpointError",
+        | Error::NotFinite { .. }
+        | Error::Lossy { .. } => "CheckpointError",
         Error::Config { .. } | Error::UnknownArchitecture { .. } => "ConfigError",
         Error::Tokenizer { .. } => "TokenizerError",
         Error::ChatTemplate { .. } => "ChatTemplateError",
         Error::EmptyPrompt | Error::TokenOutOfRange { .. } | Error::TextTooShort { .. } => "PromptError",
         Error::ContextLength { .. } => "ContextLengthError",
         Error::InvalidOption { .. } => "OptionError",
+        Error::Stopped { .. } => "BitNetError",
         Error::Hub { .. } => "HubError",
         Error::OutOfMemory { .. } => "OutOfMemoryError",
     };

@@ -13,7 +13,7 @@ use crate::wide::{sum_abs, ternary_codes};
 use crate::{Error, Granularity, Result, Rounding, Scales, TernaryMatrix};
 
 /// Below this the scale stops following the weights, as in the reference implementation.
-pub(crate) const MIN_SCALE: f32 = 1e-5;
+pub const MIN_SCALE: f32 = 1e-5;
 
 /// How weights become ternary. Scales are at least 1e-5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

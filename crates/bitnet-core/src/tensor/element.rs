@@ -177,9 +177,11 @@ impl Element for Bool {
 }
 
 /// Evaluates an expression with `$element` standing for the Rust type of a [`DType`]; returns [`Error::Packed`] from the
-/// function around it for a packed one.
+/// function around it for a packed one,
+/// [`Error::DType`] for one that is only stored.
 ///
 /// [`Error::Packed`]: crate::Error::Packed
+/// [`Error::DType`]: crate::Error::DType
 macro_rules! dispatch {
     ($dtype:expr, $element:ident => $body:expr) => {
         match $dtype {
@@ -192,6 +194,9 @@ macro_rules! dispatch {
             $crate::DType::I64 => $crate::tensor::element::with!(i64, $element => $body),
             $crate::DType::Bool => $crate::tensor::element::with!($crate::tensor::Bool, $element => $body),
             $crate::DType::Ternary => return Err($crate::Error::Packed),
+            got @ $crate::DType::F64 => {
+                return Err($crate::Error::DType { expected: "a type to compute with", got });
+            }
         }
     };
 }

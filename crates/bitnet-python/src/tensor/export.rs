@@ -22,6 +22,7 @@ fn type_code(dtype: DType) -> PyResult<&'static str> {
         DType::U8 => "|u1",
         DType::I32 => "<i4",
         DType::I64 => "<i8",
+        DType::F64 => "<f8",
         DType::Bool => "|b1",
         DType::BF16 => return no_type(dtype, "f32"),
         DType::Ternary => return no_type(dtype, "i8"),

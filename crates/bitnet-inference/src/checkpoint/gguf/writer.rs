@@ -89,10 +89,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Bytes of all tensors.
+    pub(crate) fn tensor_bytes(&self) -> usize {
+        self.sizes.iter().sum()
+    }
+
     /// Writes the file beside `path` and renames it; `data(i)` gives the bytes of tensor `i`, in order.
     ///
-    /// Returns the size of the file. Errors: [`Error::Io`], and those of `data`; nothing is left behind then.
-    pub(crate) fn write(self, path: &Path, mut data: impl FnMut(usize) -> Result<Vec<u8>>) -> Result<usize> {
+    /// Errors: [`Error::Io`], and those of `data`; nothing is left behind then.
+    pub(crate) fn write(self, path: &Path, mut data: impl FnMut(usize) -> Result<Vec<u8>>) -> Result<()> {
         let mut front = MAGIC.to_vec();
         front.extend(VERSION.to_le_bytes());
         front.extend((self.sizes.len() as u64).to_le_bytes());
@@ -100,7 +105,6 @@ impl Writer {
         front.extend(self.keys);
         front.extend(self.tensors);
         front.resize(front.len().next_multiple_of(ALIGNMENT), 0);
-        let size = front.len() + self.offset;
         atomic_file::write(path, |file| {
             let io = |source| Error::io(path, source);
             file.write_all(&front).map_err(io)?;
@@ -110,7 +114,7 @@ impl Writer {
                 file.write_all(&bytes).map_err(io)?;
                 file.write_all(&[0; ALIGNMENT][..size.next_multiple_of(ALIGNMENT) - size]).map_err(io)?;
             }
-            Ok(size)
+            Ok(())
         })
     }
 

@@ -73,7 +73,7 @@ struct ManagedVersioned {
     description: Description,
 }
 
-/// Nothing for a packed type.
+/// Nothing for a packed type, or one that is only stored.
 fn data_type(dtype: DType) -> Option<DataType> {
     let code = match dtype {
         DType::I8 | DType::I32 | DType::I64 => 0,
@@ -81,7 +81,7 @@ fn data_type(dtype: DType) -> Option<DataType> {
         DType::F32 | DType::F16 => 2,
         DType::BF16 => 4,
         DType::Bool => 6,
-        DType::Ternary => return None,
+        DType::Ternary | DType::F64 => return None,
     };
     Some(DataType { code, bits: 8 * dtype.size_bytes() as u8, lanes: 1 })
 }

@@ -24,20 +24,12 @@ macro_rules! bytes {
 
         #[inline(always)]
         unsafe fn pair(self, pair: usize) -> Self {
-            unsafe {
-                let shifted = match pair {
-                    0 => self.0,
-                    1 => vshrq_n_u8::<2>(self.0),
-                    2 => vshrq_n_u8::<4>(self.0),
-                    _ => vshrq_n_u8::<6>(self.0),
-                };
-                Self(vandq_u8(shifted, vdupq_n_u8(3)))
-            }
+            unsafe { self.low_pair(pair) }
         }
 
         #[inline(always)]
         unsafe fn low_pair(self, pair: usize) -> Self {
-            unsafe { self.pair(pair) }
+            unsafe { Self(vandq_u8(vshlq_u8(self.0, vdupq_n_s8(-2 * pair as i8)), vdupq_n_u8(3))) }
         }
 
         #[inline(always)]

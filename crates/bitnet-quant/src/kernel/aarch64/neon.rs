@@ -27,7 +27,7 @@ impl Vector for Neon {
     const HAS_WIDE_DOT: bool = false;
     // A step adds one product, up to 3 * 128, to a sum: 85 * 384 = 32,640 is below 2^15.
     const MAX_STEPS: usize = 85;
-    // Up to 15 * 128: 17 * 1920 = 32,640.
+    // Up to 7 * 128: 36 * 896 = 32,256.
     const MAX_OCTAL_STEPS: usize = 36;
     const CENTRES_TRITS: bool = false;
 

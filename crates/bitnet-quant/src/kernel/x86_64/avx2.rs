@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 
 use super::super::table::table;
 use super::super::vector::Vector;
+use super::bytes::bytes;
 
 table!(Avx2, #[target_feature(enable = "avx2")], rows 2, groups 2, tile 2 x 4);
 
@@ -21,9 +22,10 @@ fn widen(sum: __m256i) -> __m256i {
 
 // SAFETY throughout: the caller runs on a CPU with the instruction set and has the memory that it points to.
 impl Vector for Avx2 {
-    const BYTES: usize = 32;
+    bytes!(256);
+
     const HAS_WIDE_DOT: bool = false;
-    // Neighbours add up to 3 * 2 * 128 a step in 16 bits, or 15 * 2 * 128.
+    // Neighbours add up to 3 * 2 * 128 a step in 16 bits, or 7 * 2 * 128.
     const MAX_STEPS: usize = 32;
     const MAX_OCTAL_STEPS: usize = 18;
     const PAIR_SHIFT: usize = 0;
@@ -32,53 +34,8 @@ impl Vector for Avx2 {
     type Sum = __m256i;
 
     #[inline(always)]
-    unsafe fn load(at: *const u8) -> Self {
-        Self(unsafe { _mm256_loadu_si256(at.cast()) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, at: *mut u8) {
-        unsafe { _mm256_storeu_si256(at.cast(), self.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn repeat(at: *const i8) -> Self {
-        Self(unsafe { _mm256_set1_epi32(at.cast::<i32>().read_unaligned()) })
-    }
-
-    #[inline(always)]
     unsafe fn pair(self, pair: usize) -> Self {
-        // Shifts move bits across bytes; the mask drops them.
-        let shifted = unsafe { _mm256_srl_epi16(self.0, _mm_cvtsi32_si128(2 * pair as i32)) };
-        Self(unsafe { _mm256_and_si256(shifted, _mm256_set1_epi8(3)) })
-    }
-
-    #[inline(always)]
-    unsafe fn low_pair(self, pair: usize) -> Self {
-        unsafe { self.pair(pair) }
-    }
-
-    #[inline(always)]
-    unsafe fn bit(self, bit: usize) -> Self {
-        unsafe {
-            let by = |count: usize| _mm_cvtsi32_si128(count as i32);
-            let shifted = if bit < 2 {
-                _mm256_sll_epi16(self.0, by(2 - bit))
-            } else {
-                _mm256_srl_epi16(self.0, by(bit - 2))
-            };
-            Self(_mm256_and_si256(shifted, _mm256_set1_epi8(4)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn or(self, other: Self) -> Self {
-        Self(unsafe { _mm256_or_si256(self.0, other.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn trits(self) -> Self {
-        self
+        unsafe { self.low_pair(pair) }
     }
 
     #[inline(always)]
@@ -112,20 +69,6 @@ impl Vector for Avx2 {
             let four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
             let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn interleave([a, b, c, d]: [Self; 4]) -> [Self; 4] {
-        unsafe {
-            let (ab, cd) = (_mm256_unpacklo_epi8(a.0, b.0), _mm256_unpacklo_epi8(c.0, d.0));
-            let (ab_high, cd_high) = (_mm256_unpackhi_epi8(a.0, b.0), _mm256_unpackhi_epi8(c.0, d.0));
-            [
-                Self(_mm256_unpacklo_epi16(ab, cd)),
-                Self(_mm256_unpackhi_epi16(ab, cd)),
-                Self(_mm256_unpacklo_epi16(ab_high, cd_high)),
-                Self(_mm256_unpackhi_epi16(ab_high, cd_high)),
-            ]
         }
     }
 }

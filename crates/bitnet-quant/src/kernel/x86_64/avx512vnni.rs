@@ -7,6 +7,7 @@ use std::arch::x86_64::*;
 use super::super::table::table;
 use super::super::tile::tile;
 use super::super::vector::Vector;
+use super::bytes::bytes;
 
 table!(Avx512Vnni, #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")], rows 4, groups 4,
     tile_fn tile_of);
@@ -43,7 +44,8 @@ fn triple(v: __m512i) -> __m512i {
 
 // SAFETY throughout: the caller runs on a CPU with AVX-512 F, BW, VL and VNNI and has the memory that it points to.
 impl Vector for Avx512Vnni {
-    const BYTES: usize = 64;
+    bytes!(512);
+
     const HAS_WIDE_DOT: bool = true;
     // 2 * 64 * 128 * 4 stays below 2^31 up to 32,767 steps.
     const MAX_STEPS: usize = 1 << 14;
@@ -54,54 +56,8 @@ impl Vector for Avx512Vnni {
     type Sum = __m512i;
 
     #[inline(always)]
-    unsafe fn load(at: *const u8) -> Self {
-        Self(unsafe { _mm512_loadu_si512(at.cast()) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, at: *mut u8) {
-        unsafe { _mm512_storeu_si512(at.cast(), self.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn repeat(at: *const i8) -> Self {
-        Self(unsafe { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) })
-    }
-
-    #[inline(always)]
     unsafe fn pair(self, pair: usize) -> Self {
         Self(unsafe { _mm512_and_si512(self.0, _mm512_set1_epi8((3_u8 << (2 * pair)).cast_signed())) })
-    }
-
-    #[inline(always)]
-    unsafe fn low_pair(self, pair: usize) -> Self {
-        unsafe {
-            let shifted = _mm512_srl_epi16(self.0, _mm_cvtsi32_si128(2 * pair as i32));
-            Self(_mm512_and_si512(shifted, _mm512_set1_epi8(3)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn bit(self, bit: usize) -> Self {
-        unsafe {
-            let by = |count: usize| _mm_cvtsi32_si128(count as i32);
-            let shifted = if bit < 2 {
-                _mm512_sll_epi16(self.0, by(2 - bit))
-            } else {
-                _mm512_srl_epi16(self.0, by(bit - 2))
-            };
-            Self(_mm512_and_si512(shifted, _mm512_set1_epi8(4)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn or(self, other: Self) -> Self {
-        Self(unsafe { _mm512_or_si512(self.0, other.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn trits(self) -> Self {
-        self
     }
 
     #[inline(always)]
@@ -131,19 +87,5 @@ impl Vector for Avx512Vnni {
     #[inline(always)]
     unsafe fn total(sum: Self::Sum) -> i32 {
         unsafe { _mm512_reduce_add_epi32(sum) }
-    }
-
-    #[inline(always)]
-    unsafe fn interleave([a, b, c, d]: [Self; 4]) -> [Self; 4] {
-        unsafe {
-            let (ab, cd) = (_mm512_unpacklo_epi8(a.0, b.0), _mm512_unpacklo_epi8(c.0, d.0));
-            let (ab_high, cd_high) = (_mm512_unpackhi_epi8(a.0, b.0), _mm512_unpackhi_epi8(c.0, d.0));
-            [
-                Self(_mm512_unpacklo_epi16(ab, cd)),
-                Self(_mm512_unpackhi_epi16(ab, cd)),
-                Self(_mm512_unpacklo_epi16(ab_high, cd_high)),
-                Self(_mm512_unpackhi_epi16(ab_high, cd_high)),
-            ]
-        }
     }
 }

@@ -8,4 +8,5 @@
 pub(super) mod avx2;
 pub(super) mod avx512vnni;
 pub(super) mod avxvnni;
+mod bytes;
 pub(super) mod sse41;

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use super::super::table::table;
 use super::super::vector::Vector;
+use super::bytes::bytes;
 
 table!(Sse41, #[target_feature(enable = "sse4.1")], rows 2, groups 2, tile 2 x 4);
 
@@ -20,9 +21,10 @@ fn widen(sum: __m128i) -> __m128i {
 
 // SAFETY throughout: the caller runs on a CPU with the instruction set and has the memory that it points to.
 impl Vector for Sse41 {
-    const BYTES: usize = 16;
+    bytes!(128);
+
     const HAS_WIDE_DOT: bool = false;
-    // Neighbours add up to 3 * 2 * 128 a step in 16 bits, or 15 * 2 * 128.
+    // Neighbours add up to 3 * 2 * 128 a step in 16 bits, or 7 * 2 * 128.
     const MAX_STEPS: usize = 32;
     const MAX_OCTAL_STEPS: usize = 18;
     const PAIR_SHIFT: usize = 0;
@@ -31,50 +33,8 @@ impl Vector for Sse41 {
     type Sum = __m128i;
 
     #[inline(always)]
-    unsafe fn load(at: *const u8) -> Self {
-        Self(unsafe { _mm_loadu_si128(at.cast()) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, at: *mut u8) {
-        unsafe { _mm_storeu_si128(at.cast(), self.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn repeat(at: *const i8) -> Self {
-        Self(unsafe { _mm_set1_epi32(at.cast::<i32>().read_unaligned()) })
-    }
-
-    #[inline(always)]
     unsafe fn pair(self, pair: usize) -> Self {
-        // Shifts move bits across bytes; the mask drops them.
-        let shifted = unsafe { _mm_srl_epi16(self.0, _mm_cvtsi32_si128(2 * pair as i32)) };
-        Self(unsafe { _mm_and_si128(shifted, _mm_set1_epi8(3)) })
-    }
-
-    #[inline(always)]
-    unsafe fn low_pair(self, pair: usize) -> Self {
-        unsafe { self.pair(pair) }
-    }
-
-    #[inline(always)]
-    unsafe fn bit(self, bit: usize) -> Self {
-        unsafe {
-            let by = |count: usize| _mm_cvtsi32_si128(count as i32);
-            let shifted =
-                if bit < 2 { _mm_sll_epi16(self.0, by(2 - bit)) } else { _mm_srl_epi16(self.0, by(bit - 2)) };
-            Self(_mm_and_si128(shifted, _mm_set1_epi8(4)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn or(self, other: Self) -> Self {
-        Self(unsafe { _mm_or_si128(self.0, other.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn trits(self) -> Self {
-        self
+        unsafe { self.low_pair(pair) }
     }
 
     #[inline(always)]
@@ -107,20 +67,6 @@ impl Vector for Sse41 {
             let four = widen(sum);
             let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn interleave([a, b, c, d]: [Self; 4]) -> [Self; 4] {
-        unsafe {
-            let (ab, cd) = (_mm_unpacklo_epi8(a.0, b.0), _mm_unpacklo_epi8(c.0, d.0));
-            let (ab_high, cd_high) = (_mm_unpackhi_epi8(a.0, b.0), _mm_unpackhi_epi8(c.0, d.0));
-            [
-                Self(_mm_unpacklo_epi16(ab, cd)),
-                Self(_mm_unpackhi_epi16(ab, cd)),
-                Self(_mm_unpacklo_epi16(ab_high, cd_high)),
-                Self(_mm_unpackhi_epi16(ab_high, cd_high)),
-            ]
         }
     }
 }

@@ -68,8 +68,8 @@ impl CpuSequence {
         } else {
             compute.linears(all, normed, quantized, [k_output, v_output])?;
             if !kept.is_empty() {
-                let kept = input(&hidden[kept.start * width..kept.end * width]);
-                compute.linears(kept, normed, quantized, [q_output])?;
+                let last = input(&hidden[kept.start * width..kept.end * width]);
+                compute.linears(last, normed, quantized, [q_output])?;
             }
         }
         let position = self.cache.len() + kept.start;

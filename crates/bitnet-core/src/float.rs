@@ -295,11 +295,13 @@ mod tests {
                 let run = |k: &FloatKernels| {
                     let (mut norm, mut sum, mut gate, mut codes) =
                         (a.clone(), b.clone(), a.clone(), vec![0_i8; n]);
+                    let mut unsigned = vec![0_u8; n];
+                    k.codes(&a, 40.0, &vec![127.5; n], &mut unsigned);
                     k.rms_norm(&a, &b, 1e-5, &mut norm);
                     k.add_scaled(&mut sum, 0.3, &a);
                     k.relu_squared_gate(&mut gate, &b);
                     let total = k.quantize(&a, 42.3, &mut codes);
-                    (norm, sum, gate, codes, total)
+                    (norm, sum, gate, codes, total, unsigned)
                 };
                 assert_eq!(format!("{:?}", run(&kernels)), format!("{:?}", run(&baseline)), "{isa} {n}");
             }
@@ -349,6 +351,14 @@ mod tests {
                 assert_eq!(found[..count], places(&|i| codes[i] != 0), "{isa} {n}");
             }
         }
+    }
+
+    #[test]
+    fn codes_are_rounded_half_to_even() {
+        let kernels = FloatKernels::new(Isa::Scalar).unwrap();
+        let mut codes = [9_u8; 5];
+        kernels.codes(&[-1.0, 0.0, 1.0, 2.0, 255.0], 1.0, &[0.5, 0.5, 0.5, 0.5, 0.25], &mut codes);
+        assert_eq!(codes, [0, 0, 2, 2, 255]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ use bitnet_core::{Buffer, DisjointSlice, FloatKernels, Pages, ThreadPool};
 
 use crate::kernel::planes::GROUPS;
 use crate::packing::LINE;
+use crate::rounding::uniform;
 use crate::{Result, TernaryKernel};
 
 /// `c` above.
@@ -92,7 +93,7 @@ impl CompactRows {
         floats: &FloatKernels,
         (rows, cols): (usize, usize),
         read_row: impl Fn(usize, &mut [f32]) + Sync,
-        mut done: impl FnMut(std::ops::Range<usize>),
+        mut done: impl FnMut(Range<usize>),
     ) -> Result<Option<Self>> {
         if rows == 0 || cols == 0 || cols > MAX_COLS {
             return Ok(None);
@@ -271,17 +272,10 @@ fn pack(
     step
 }
 
-/// Uniform in [-1/2, 1/2), the same in every process: `SplitMix64` (Steele, Lea, Flood 2014).
+/// Uniform in [-1/2, 1/2), the same in every process.
 fn dither(cols: usize) -> Vec<f32> {
-    let mut state = 0x0b17_0e75_u64;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    };
-    (0..cols).map(|_| (next() >> 40) as f32 / (1 << 24) as f32 - 0.5).collect()
+    const SEED: u64 = 0x0b17_0e75;
+    (0..cols as u64).map(|col| uniform(SEED, col) - 0.5).collect()
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Rounding {
 /// A number in [0, 1) that follows from the seed and a place: 24 bits of `SplitMix64`.
 ///
 /// Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
-fn uniform(seed: u64, place: u64) -> f32 {
+pub(crate) fn uniform(seed: u64, place: u64) -> f32 {
     let mut z = seed.wrapping_add(place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

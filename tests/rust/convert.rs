@@ -41,7 +41,7 @@ fn ternary(path: &Path) -> Ternary {
     let model = Model::load(&Checkpoint::open(path).unwrap(), &pool()).unwrap();
     model
         .ternary_linears()
-        .map(|(name, linear)| (name, (linear.weight().codes(), linear.weight().scale())))
+        .map(|(name, linear)| (name, (linear.weight().codes(), linear.weight().one_scale().unwrap())))
         .collect()
 }
 

@@ -139,12 +139,7 @@ impl TernaryMatrix {
         &self.scales
     }
 
-    /// What a code of 1 stands for, in a matrix with one scale. Panics for others: see [`Self::one_scale`].
-    pub fn scale(&self) -> f32 {
-        self.one_scale().unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// [`Self::scale`], checked.
+    /// What a code of 1 stands for, in a matrix with one scale.
     ///
     /// Errors: [`Error::Granularity`] when there are several scales.
     pub fn one_scale(&self) -> Result<f32> {

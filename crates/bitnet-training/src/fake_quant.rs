@@ -13,8 +13,7 @@ pub fn fake_quantize_weights(pool: &ThreadPool, rows: usize, cols: usize, w: &[f
     assert_eq!(w.len(), rows * cols, "w is [rows, cols]");
     let matrix =
         quantize_weights(pool, rows, cols, |row, out| out.copy_from_slice(&w[row * cols..][..cols]))?;
-    let scale = matrix.scale();
-    Ok(matrix.codes().into_iter().map(|code| f32::from(code) * scale).collect())
+    Ok(matrix.dequantize())
 }
 
 /// Activations as the forward pass sees them: `codes / scale` of absmax int8 per token, `[tokens, cols]`.

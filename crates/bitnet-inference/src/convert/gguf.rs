@@ -97,8 +97,9 @@ pub(super) fn write(
     let mut tensors = Tensors { checkpoint, model, target, all: Vec::new() };
     tensors.collect()?;
     let tensors = tensors.all;
-    for (tensor, scale) in tensors.iter().filter_map(|tensor| Some((tensor, tensor.scale()?))) {
-        if weights != GgufWeights::I2S && f16::from_f32(scale).to_f32() != scale {
+    for tensor in &tensors {
+        let is_rounded = |scale: &f32| f16::from_f32(*scale).to_f32() != *scale;
+        if weights != GgufWeights::I2S && tensor.scales().iter().any(is_rounded) {
             losses.add(&tensor.name, "has a scale that float16 rounds");
         }
     }
@@ -329,11 +330,11 @@ impl Tensor<'_> {
         })
     }
 
-    /// The scale of a ternary matrix.
-    fn scale(&self) -> Option<f32> {
+    /// The scales of a ternary matrix.
+    fn scales(&self) -> &[f32] {
         match self.numbers {
-            Numbers::Ternary(matrix) => Some(matrix.scale()),
-            Numbers::Matrix(_) | Numbers::Vector(_) => None,
+            Numbers::Ternary(matrix) => matrix.scales().values(),
+            Numbers::Matrix(_) | Numbers::Vector(_) => &[],
         }
     }
 }

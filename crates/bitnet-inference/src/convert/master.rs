@@ -139,7 +139,7 @@ mod tests {
             let matrix = TernaryMatrix::from_codes(rows, cols, &codes, scale).unwrap();
             let master = Master::of(&matrix, scale).expect("a third of the weights are zeros");
             let back = ternarised(&matrix, &master);
-            prop_assert_eq!(back.scale(), scale);
+            prop_assert_eq!(back.one_scale(), Ok(scale));
             prop_assert_eq!(back.codes(), codes);
         }
 
@@ -154,7 +154,7 @@ mod tests {
             let matrix = TernaryMatrix::from_codes(rows, cols, &codes, scale).unwrap();
             if let Some(master) = Master::of(&matrix, scale) {
                 let back = ternarised(&matrix, &master);
-                prop_assert_eq!(back.scale(), scale);
+                prop_assert_eq!(back.one_scale(), Ok(scale));
                 prop_assert_eq!(back.codes(), codes);
             }
         }

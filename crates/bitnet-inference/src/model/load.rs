@@ -143,7 +143,8 @@ impl Loader<'_> {
             && self.config.quantization.scale_sense == ScaleSense::Multiply
         {
             // transformers' AutoBitLinear multiplies the biased product of packed codes by the scale.
-            bias.iter_mut().flatten().for_each(|bias| *bias *= weight.scale());
+            let scale = weight.one_scale()?;
+            bias.iter_mut().flatten().for_each(|bias| *bias *= scale);
         }
         let norm = match self.config.quantization.input_norm_eps {
             Some(eps) => {

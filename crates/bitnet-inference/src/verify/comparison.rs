@@ -26,7 +26,7 @@ pub(super) fn check(
     pool: &Arc<ThreadPool>,
 ) -> Result<()> {
     let reference = Model::load(other, pool)?;
-    ternary(found, model, &reference);
+    ternary(found, model, &reference)?;
     let Some(tokenizer) = tokenizer else { return Ok(()) };
     let ids = ids(model, tokenizer)?;
     if let Some(theirs) = Tokenizer::read(other)? {
@@ -44,7 +44,7 @@ pub(super) fn check(
 }
 
 /// Codes and scales, matrix by matrix.
-fn ternary(found: &mut Verification, model: &Model, reference: &Model) {
+fn ternary(found: &mut Verification, model: &Model, reference: &Model) -> Result<()> {
     let theirs: BTreeMap<String, &BitLinear> = reference.ternary_linears().collect();
     let (mut count, mut matrices, mut other_codes, mut other_scales) = (0, 0, Vec::new(), Vec::new());
     for (name, ours) in model.ternary_linears() {
@@ -57,7 +57,7 @@ fn ternary(found: &mut Verification, model: &Model, reference: &Model) {
             other_codes.push(name.clone());
         }
         if ours.scales() != theirs.scales() {
-            other_scales.push((name, ours.scale(), theirs.scale()));
+            other_scales.push((name, ours.one_scale()?, theirs.one_scale()?));
         }
     }
     if matrices != count || matrices != theirs.len() {
@@ -83,6 +83,7 @@ fn ternary(found: &mut Verification, model: &Model, reference: &Model) {
             found.add("against: scales", status, fact);
         }
     }
+    Ok(())
 }
 
 fn logits(

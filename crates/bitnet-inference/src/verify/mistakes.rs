@@ -70,8 +70,8 @@ impl Mistake {
         match self {
             // Scales of masters are made at load.
             Self::ScaleSense if model.stored == WeightForm::Master => return Ok(None),
-            Self::ScaleSense => scale(&mut model, |weight| 1.0 / weight.scale())?,
-            Self::QuantizedTwice => scale(&mut model, |weight| weight.scale() / nonzero_share(weight))?,
+            Self::ScaleSense => scale(&mut model, |_, scale| 1.0 / scale)?,
+            Self::QuantizedTwice => scale(&mut model, |weight, scale| scale / nonzero_share(weight))?,
             Self::Activation => {
                 model.config.activation = match model.config.activation {
                     Activation::Relu2 => Activation::Silu,
@@ -98,8 +98,8 @@ fn replace(model: &mut Model, mut weight: impl FnMut(&TernaryMatrix) -> Result<T
     Ok(())
 }
 
-fn scale(model: &mut Model, scale: impl Fn(&TernaryMatrix) -> f32) -> Result<()> {
-    replace(model, |weight| Ok(weight.clone().with_scales(scale(weight))?))
+fn scale(model: &mut Model, scale: impl Fn(&TernaryMatrix, f32) -> f32) -> Result<()> {
+    replace(model, |weight| Ok(weight.clone().with_scales(scale(weight, weight.one_scale()?))?))
 }
 
 fn nonzero_share(weight: &TernaryMatrix) -> f32 {
@@ -134,7 +134,8 @@ fn reorder(model: &mut Model, to: RowOrder) -> Result<()> {
             let source = |row: usize| row - row % head_dim + to.source(row % head_dim, head_dim);
             let codes: Vec<i8> = (0..weight.rows()).flat_map(|row| weight.row_codes(source(row))).collect();
             let bias = ternary.bias().map(|bias| (0..bias.len()).map(|row| bias[source(row)]).collect());
-            let weight = TernaryMatrix::from_codes(weight.rows(), weight.cols(), &codes, weight.scale())?;
+            let scale = weight.one_scale()?;
+            let weight = TernaryMatrix::from_codes(weight.rows(), weight.cols(), &codes, scale)?;
             *ternary = BitLinear::new(weight, bias, ternary.norm().cloned())?;
         }
     }
@@ -147,6 +148,6 @@ pub(super) mod tests {
 
     /// Makes the mistake of [`Mistake::QuantizedTwice`].
     pub(in crate::verify) fn quantize_again(model: &mut Model) {
-        scale(model, |weight| weight.scale() * nonzero_share(weight)).unwrap();
+        scale(model, |weight, scale| scale * nonzero_share(weight)).unwrap();
     }
 }

@@ -38,9 +38,12 @@ pub struct PackedMatrix {
 
 impl PackedMatrix {
     /// Repacks `matrix` with the threads of `pool`, into huge pages where the system has them.
+    ///
+    /// Errors: [`Error::Granularity`](crate::Error::Granularity) when there are several scales,
+    /// [`Error::Core`](crate::Error::Core) without memory.
     #[expect(unsafe_code, reason = "threads write disjoint parts")]
     pub fn new(pool: &ThreadPool, matrix: &TernaryMatrix, order: Order, packing: Packing) -> Result<Self> {
-        let (rows, cols) = (matrix.rows(), matrix.cols());
+        let (rows, cols, scale) = (matrix.rows(), matrix.cols(), matrix.one_scale()?);
         let (units, unit_bytes) = shape(rows, cols, order, packing);
         let mut pages = Pages::zeroed(units * unit_bytes)?;
         let out = DisjointSlice::new(pages.as_mut_slice());
@@ -65,7 +68,7 @@ impl PackedMatrix {
                 columns::pack(matrix, columns, packing, out);
             }),
         }
-        Ok(Self { rows, cols, scale: matrix.one_scale()?, order, packing, data: Buffer::from_owner(pages) })
+        Ok(Self { rows, cols, scale, order, packing, data: Buffer::from_owner(pages) })
     }
 
     /// Number of rows (outputs).

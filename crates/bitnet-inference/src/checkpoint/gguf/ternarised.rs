@@ -40,7 +40,7 @@ mod tests {
     fn only_one_magnitude_is_ternary() {
         let ternary = exact(&matrix([0.0, -0.5, 0.5, 0.0])).unwrap();
         assert_eq!(ternary.codes(), [0, -1, 1, 0]);
-        assert_eq!(ternary.scale(), 0.5);
+        assert_eq!(ternary.one_scale(), Ok(0.5));
         assert!(exact(&matrix([0.0, -0.5, 0.25, 0.0])).is_none());
         // Nothing says what a code would stand for.
         assert!(exact(&matrix([0.0; 4])).is_none());

@@ -34,10 +34,10 @@ fn decoding_a_token_allocates_nothing() {
         let options = EngineOptions { threads: Some(threads), ..EngineOptions::default() };
         let engine = Engine::embedded(&options).unwrap();
         let mut sequence = engine.backend().start(128).unwrap();
-        sequence.feed(&[2043, 555, 695]).unwrap();
+        sequence.feed(&[2043, 555, 695], 1).unwrap();
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         for id in 0..100 {
-            sequence.feed(&[id]).unwrap();
+            sequence.feed(&[id], 1).unwrap();
             sequence.candidates(&Cut::GREEDY).unwrap();
         }
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "{threads} threads");

@@ -55,7 +55,7 @@ fn compare(engine: &Engine, ids: &[u32], cuts: &[Cut<'_>]) -> Traffic {
     for ids in ids.chunks(window) {
         let mut sequence = engine.backend().start(ids.len()).unwrap();
         for id in ids {
-            sequence.feed(&[*id]).unwrap();
+            sequence.feed(&[*id], 1).unwrap();
             let logits = sequence.logits(1).unwrap().to_vec();
             for cut in cuts {
                 let before = sequence.traffic();

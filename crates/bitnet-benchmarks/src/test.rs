@@ -131,9 +131,11 @@ fn read<E: From<Error>>(
     ids: &[u32],
     check: &mut impl FnMut() -> Result<(), E>,
 ) -> Result<u32, E> {
+    let mut pending = ids.len();
     for ids in ids.chunks(sequence.chunk()) {
         check()?;
-        sequence.feed(ids)?;
+        pending -= ids.len();
+        sequence.feed(ids, usize::from(pending == 0))?;
     }
     let best = |best: Candidate, next: &Candidate| if next.logit > best.logit { *next } else { best };
     let first = Candidate { id: 0, logit: f32::NEG_INFINITY };

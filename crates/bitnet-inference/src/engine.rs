@@ -139,7 +139,7 @@ impl Engine {
         let mut sequence = self.backend.start(ids.len())?;
         let batch = batch.clamp(1, sequence.chunk());
         for (index, ids) in ids.chunks(batch).enumerate() {
-            sequence.feed(ids)?;
+            sequence.feed(ids, ids.len())?;
             for (offset, logits) in sequence.logits(ids.len())?.chunks_exact(config.vocab_size).enumerate() {
                 visit(index * batch + offset, logits)?;
             }

@@ -210,7 +210,7 @@ impl TokenStream {
             None => self.token_ids.last_chunk::<1>().map_or(&[][..], |last| last),
         };
         let is_prompt_read = fed + ids.len() >= self.prompt.len();
-        self.sequence.feed(ids)?;
+        self.sequence.feed(ids, usize::from(is_prompt_read))?;
         if !is_prompt_read {
             return Ok(Step::Prefill);
         }

@@ -102,7 +102,7 @@ mod tests {
         let logits = |checkpoint: Checkpoint| {
             let subject = Subject::new(checkpoint, Arc::clone(&pool), &CpuOptions::default()).unwrap();
             let mut sequence = subject.start(3).unwrap();
-            sequence.feed(&[1, 700, 42]).unwrap();
+            sequence.feed(&[1, 700, 42], 3).unwrap();
             sequence.logits(3).unwrap().to_vec()
         };
         let made = logits(SHAPE.checkpoint(&pool).unwrap());

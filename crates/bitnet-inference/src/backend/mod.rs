@@ -38,12 +38,14 @@ pub trait Sequence: Send + Debug {
     /// The most tokens one call takes at full speed; longer inputs are fed in pieces.
     fn chunk(&self) -> usize;
 
-    /// Appends at most [`Self::chunk`] tokens.
+    /// Appends at most [`Self::chunk`] tokens. What follows the last `outputs` of them can be asked for afterwards; of
+    /// the others, what only their logits need is not computed.
     ///
     /// Errors: [`crate::Error::ContextLength`] beyond the capacity, [`crate::Error::TokenOutOfRange`].
-    fn feed(&mut self, ids: &[u32]) -> Result<()>;
+    fn feed(&mut self, ids: &[u32], outputs: usize) -> Result<()>;
 
-    /// The logits of the last `count` tokens of the last call of [`Self::feed`], `[count, vocab_size]`.
+    /// The logits of the last `count` tokens of the last call of [`Self::feed`], `[count, vocab_size]`; `count` is at
+    /// most the `outputs` of that call.
     fn logits(&mut self, count: usize) -> Result<&[f32]>;
 
     /// The tokens that may follow the last one: at least all that `cut` keeps, in the order of their ids, with the same

@@ -33,7 +33,8 @@ unsafe fn tile(p: &mut TileProduct<'_>) {
                 }
                 let out = &mut p.out[token * p.out_stride + group * LINE / 4..][..LINE / 4];
                 for (out, sums) in out.iter_mut().zip(sums.as_chunks::<4>().0) {
-                    *out += sums.iter().map(|sum| i32::from(*sum)).sum::<i32>();
+                    let before = if p.is_first && part == 0 { 0 } else { *out };
+                    *out = before + sums.iter().map(|sum| i32::from(*sum)).sum::<i32>();
                 }
             }
         }

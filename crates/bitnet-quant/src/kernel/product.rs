@@ -265,8 +265,8 @@ impl TernaryKernel {
     ) {
         let (tile_rows, tile_cols) = (source.tile_rows(), TILE_LINES * source.line_codes());
         SCRATCH.with_borrow_mut(|Scratch { tile, sums }| {
-            sums.clear();
-            sums.resize(x.tokens().next_multiple_of(TOKEN_BLOCK) * tile_rows, 0);
+            let needed = x.tokens().next_multiple_of(TOKEN_BLOCK) * tile_rows;
+            sums.resize(sums.len().max(needed), 0);
             for start in (0..source.cols()).step_by(tile_cols) {
                 let cols = start..(start + tile_cols).min(source.cols());
                 let blocks = cols.len().div_ceil(4);
@@ -288,13 +288,20 @@ impl TernaryKernel {
                     x: &x.interleaved()[start * TOKEN_BLOCK..],
                     x_stride: x.stride() * TOKEN_BLOCK,
                     tokens: x.tokens(),
-                    out: sums,
+                    is_first: start == 0,
+                    out: &mut sums[..needed],
                     out_stride: tile_rows,
                 };
                 // SAFETY: as above.
                 unsafe { (self.table.tile)(&mut product) };
             }
-            emit(&Sums { first_token: 0, rows, values: sums, stride: tile_rows, offsets: x.sums() });
+            emit(&Sums {
+                first_token: 0,
+                rows,
+                values: &sums[..needed],
+                stride: tile_rows,
+                offsets: x.sums(),
+            });
         });
     }
 }

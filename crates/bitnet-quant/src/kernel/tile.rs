@@ -13,7 +13,7 @@ use super::vector::Vector;
 use crate::activation::TOKEN_BLOCK;
 use crate::packing::LINE;
 
-/// A product of a tile: `out[t * out_stride + row] += t_row . x_t`.
+/// A product of a tile: `out[t * out_stride + row] += t_row . x_t`, or `=` where it is the first of a sum.
 pub(super) struct TileProduct<'a> {
     /// `[group][block][64]`.
     pub(super) tile: &'a [u8],
@@ -24,6 +24,8 @@ pub(super) struct TileProduct<'a> {
     /// From one block of tokens to the next.
     pub(super) x_stride: usize,
     pub(super) tokens: usize,
+    /// Whether what `out` holds means nothing.
+    pub(super) is_first: bool,
     pub(super) out: &'a mut [i32],
     pub(super) out_stride: usize,
 }
@@ -41,6 +43,22 @@ impl TileProduct<'_> {
         assert!(self.x.len() >= (token_blocks - 1) * self.x_stride + 4 * TOKEN_BLOCK * self.blocks);
         // Results of tokens beyond the last, up to a block, are written and meant for nobody.
         assert!(self.out.len() >= token_blocks * TOKEN_BLOCK * self.out_stride);
+    }
+
+    /// Where the `rows` sums of a token from `row` on lie, from block `block` on: set to 0 in front of the first.
+    ///
+    /// # Safety
+    /// Token and rows lie in the product.
+    #[inline(always)]
+    pub(super) unsafe fn sums(&mut self, token: usize, row: usize, rows: usize, block: usize) -> *mut i32 {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let sums = self.out.as_mut_ptr().add(token * self.out_stride + row);
+            if self.is_first && block == 0 {
+                sums.write_bytes(0, rows);
+            }
+            sums
+        }
     }
 }
 
@@ -115,7 +133,7 @@ unsafe fn piece<V: Vector, const R: usize, const T: usize>(
             for r in 0..R {
                 let row = (vector + r) * V::BYTES / 4;
                 for t in 0..T {
-                    V::add_to(sums[r][t], 0, p.out.as_mut_ptr().add((token + t) * p.out_stride + row));
+                    V::add_to(sums[r][t], 0, p.sums(token + t, row, V::BYTES / 4, first));
                 }
             }
         }

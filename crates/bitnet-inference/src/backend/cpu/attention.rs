@@ -32,20 +32,17 @@ thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
-/// Rotates the queries and keys of all tokens to their positions, and appends keys and values to the cache.
-#[expect(clippy::too_many_arguments, reason = "the parts of a step that both halves of it share")]
+/// Rotates the keys of all tokens to their positions, and appends keys and values to the cache.
 pub(super) fn rotate_and_store(
     compute: &Compute,
     config: &ModelConfig,
     rope: &RopeTable,
     cache: &mut KvCache,
     layer: usize,
-    q: &mut [f32],
     k: &mut [f32],
     v: &[f32],
 ) {
     let position = cache.len();
-    rotate(compute, config, rope, position, config.heads, q);
     rotate(compute, config, rope, position, config.kv_heads, k);
     let width = config.kv_heads * config.head_dim;
     for (token, (k, v)) in k.chunks_exact(width).zip(v.chunks_exact(width)).enumerate() {
@@ -53,9 +50,9 @@ pub(super) fn rotate_and_store(
     }
 }
 
-/// Rotates `[tokens, heads, head_dim]`.
+/// Rotates `[tokens, heads, head_dim]`, the first token at `position`.
 #[expect(unsafe_code, reason = "threads write disjoint heads")]
-fn rotate(
+pub(super) fn rotate(
     compute: &Compute,
     config: &ModelConfig,
     rope: &RopeTable,
@@ -78,13 +75,14 @@ fn rotate(
 /// `out[t, h] = softmax(q[t, h] . K / sqrt(head_dim)) V` over the positions up to that of token `t`; returns the bytes
 /// of keys and values that were read.
 ///
-/// `q` and `out` are `[tokens, heads, head_dim]`, the last tokens of the cache. Softmax runs online over blocks of
+/// `q` and `out` are `[tokens, heads, head_dim]`, the first token at `position`. Softmax runs online over blocks of
 /// positions (arXiv 1805.02867), always from the first: a token's result does not depend on what shares the call.
 pub(super) fn attention(
     compute: &Compute,
     config: &ModelConfig,
     cache: &KvCache,
     layer: usize,
+    position: usize,
     q: &[f32],
     out: &mut [f32],
 ) -> u64 {
@@ -102,6 +100,7 @@ pub(super) fn attention(
                 let group = Group {
                     cache,
                     layer,
+                    position,
                     kv_head: first_head / queries_per_kv,
                     heads: first_head..first_head + heads,
                     all_heads: config.heads,
@@ -113,7 +112,7 @@ pub(super) fn attention(
     });
     // Every block of tokens reads the positions up to its last.
     let blocks = (0..tokens).step_by(TOKENS);
-    let positions: usize = blocks.map(|first| cache.len() + tokens.min(first + TOKENS)).sum();
+    let positions: usize = blocks.map(|first| position + tokens.min(first + TOKENS)).sum();
     (positions * config.kv_heads * cache.position_bytes()) as u64
 }
 
@@ -121,6 +120,8 @@ pub(super) fn attention(
 struct Group<'a> {
     cache: &'a KvCache,
     layer: usize,
+    /// Of the first of all tokens.
+    position: usize,
     kv_head: usize,
     heads: Range<usize>,
     all_heads: usize,
@@ -195,7 +196,7 @@ impl Group<'_> {
 
     /// Positions that a token of the group sees.
     fn positions(&self, token: usize) -> usize {
-        self.cache.len() + self.tokens.start + token + 1
+        self.position + self.tokens.start + token + 1
     }
 
     /// Where the heads of a token of the group lie among those of all tokens.

@@ -1,9 +1,10 @@
 //! The forward pass of a chunk of tokens.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::CpuSequence;
-use super::attention::{attention, rotate_and_store};
+use super::attention::{attention, rotate, rotate_and_store};
 use super::compute::Input;
 use super::mlp::mlp;
 use super::prepared::PreparedLinear;
@@ -13,8 +14,14 @@ use crate::model::Attention;
 
 impl CpuSequence {
     /// Runs all blocks over `ids` and appends them to the cache; the residual stream stays in the scratch buffers.
+    /// The last block gives keys and values of all tokens, and the stream of the last `outputs` alone.
     /// `observe(layer, hidden)` sees the stream in front of every block.
-    pub(super) fn forward(&mut self, ids: &[u32], observe: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+    pub(super) fn forward(
+        &mut self,
+        ids: &[u32],
+        outputs: usize,
+        observe: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
         let model = Arc::clone(&self.model);
         let config = &model.config;
         let hidden_size = config.hidden_size;
@@ -25,40 +32,63 @@ impl CpuSequence {
         self.traffic.weight_bytes += (ids.len() * row_bytes) as u64;
         for (layer, block) in model.blocks.iter().enumerate() {
             observe(layer, &self.scratch.hidden[..ids.len() * hidden_size]);
-            self.attention_half(layer, &block.attention, ids.len())?;
-            mlp(&self.compute, config, &block.mlp, &mut self.scratch, ids.len(), &mut self.traffic)?;
+            let is_last = layer + 1 == model.blocks.len();
+            let kept = if is_last { ids.len() - outputs.min(ids.len())..ids.len() } else { 0..ids.len() };
+            self.attention_half(layer, &block.attention, ids.len(), kept.clone())?;
+            if !kept.is_empty() {
+                mlp(&self.compute, config, &block.mlp, &mut self.scratch, kept.clone(), &mut self.traffic)?;
+            }
+            self.outputs = kept;
         }
         self.cache.advance(ids.len());
         Ok(())
     }
 
-    /// `hidden += o(sub_norm(attention(norm(hidden))))`.
+    /// `hidden += o(sub_norm(attention(norm(hidden))))` for the tokens `kept`; keys and values of all `tokens`.
     fn attention_half(
         &mut self,
         layer: usize,
         part: &Attention<PreparedLinear>,
         tokens: usize,
+        kept: Range<usize>,
     ) -> Result<()> {
         let config = &self.model.config;
         let compute = &self.compute;
         let Scratch { hidden, normed, quantized, q, k, v, attended, added, .. } = &mut self.scratch;
-        let width = tokens * config.hidden_size;
+        let width = config.hidden_size;
         let (q_width, kv_width) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let (hidden, added) = (&mut hidden[..width], &mut added[..width]);
-        let (q, k, v) =
-            (&mut q[..tokens * q_width], &mut k[..tokens * kv_width], &mut v[..tokens * kv_width]);
+        let q = &mut q[..kept.len() * q_width];
+        let (k, v) = (&mut k[..tokens * kv_width], &mut v[..tokens * kv_width]);
         let eps = config.rms_norm_eps;
-        let input = Input { x: hidden, norm: Some(&part.norm), eps };
-        let outputs = [(&part.q, &mut *q), (&part.k, &mut *k), (&part.v, &mut *v)];
-        compute.linears(input, normed, quantized, outputs)?;
-        rotate_and_store(compute, config, &self.rope, &mut self.cache, layer, q, k, v);
+        let input = |x| Input { x, norm: Some(&part.norm), eps };
+        let all = input(&hidden[..tokens * width]);
+        let (q_output, k_output, v_output) = ((&part.q, &mut *q), (&part.k, &mut *k), (&part.v, &mut *v));
+        if kept.len() == tokens {
+            compute.linears(all, normed, quantized, [q_output, k_output, v_output])?;
+        } else {
+            compute.linears(all, normed, quantized, [k_output, v_output])?;
+            if !kept.is_empty() {
+                let kept = input(&hidden[kept.start * width..kept.end * width]);
+                compute.linears(kept, normed, quantized, [q_output])?;
+            }
+        }
+        let position = self.cache.len() + kept.start;
+        rotate(compute, config, &self.rope, position, config.heads, q);
+        rotate_and_store(compute, config, &self.rope, &mut self.cache, layer, k, v);
+        let bytes = |linears: &[&PreparedLinear]| -> u64 {
+            linears.iter().map(|linear| linear.weight_bytes() as u64).sum()
+        };
+        self.traffic.weight_bytes += bytes(&[&part.k, &part.v]);
+        if kept.is_empty() {
+            return Ok(());
+        }
         let attended = &mut attended[..q.len()];
-        self.traffic.kv_bytes += attention(compute, config, &self.cache, layer, q, attended);
+        self.traffic.kv_bytes += attention(compute, config, &self.cache, layer, position, q, attended);
         let input = Input { x: attended, norm: part.sub_norm.as_deref(), eps };
+        let added = &mut added[..kept.len() * width];
         compute.linears(input, normed, quantized, [(&part.o, &mut *added)])?;
-        compute.add(hidden, added);
-        let linears = [&part.q, &part.k, &part.v, &part.o];
-        self.traffic.weight_bytes += linears.map(PreparedLinear::weight_bytes).iter().sum::<usize>() as u64;
+        compute.add(&mut hidden[kept.start * width..kept.end * width], added);
+        self.traffic.weight_bytes += bytes(&[&part.q, &part.o]);
         Ok(())
     }
 }

@@ -139,10 +139,11 @@ impl CpuSequence {
 
     /// Normalises the last `count` tokens into the scratch buffer.
     fn normalise_last(&mut self, count: usize) {
-        assert!(count <= self.fed, "logits of tokens that were fed");
+        assert!(count <= self.outputs.len(), "logits of tokens that were fed for it");
+        let end = self.outputs.end;
         let config = &self.model.config;
         let Scratch { hidden, normed, .. } = &mut self.scratch;
-        let hidden = &hidden[(self.fed - count) * config.hidden_size..self.fed * config.hidden_size];
+        let hidden = &hidden[(end - count) * config.hidden_size..end * config.hidden_size];
         self.compute.rms_norm(
             hidden,
             &self.model.norm,

@@ -4,6 +4,8 @@
 //! front of `down` the neurons become int8; a 0 there adds nothing, and its column of `down` is not read. The result is
 //! the dense one, bit for bit.
 
+use std::ops::Range;
+
 use bitnet_core::DisjointSlice;
 use bitnet_quant::{PackedLinear, Product, QuantizedActivations, Then};
 
@@ -16,21 +18,24 @@ use crate::backend::Traffic;
 use crate::config::ModelConfig;
 use crate::model::Mlp;
 
-/// `hidden += down(sub_norm(act(gate(n)) * up(n)))`, `n = norm(hidden)`.
+/// `hidden += down(sub_norm(act(gate(n)) * up(n)))`, `n = norm(hidden)`, for some tokens of the scratch buffer.
 pub(super) fn mlp(
     compute: &Compute,
     config: &ModelConfig,
     part: &Mlp<PreparedLinear>,
     s: &mut Scratch,
-    tokens: usize,
+    tokens: Range<usize>,
     traffic: &mut Traffic,
 ) -> Result<()> {
-    let width = tokens * config.hidden_size;
+    let rows = tokens.start * config.hidden_size..tokens.end * config.hidden_size;
     match part.sparse() {
-        Some(linears) if tokens == 1 => sparse(compute, config, part, linears, s, traffic)?,
-        _ => dense(compute, config, part, s, tokens, traffic)?,
+        Some(linears) if tokens.len() == 1 => {
+            sparse(compute, config, part, linears, s, rows.clone(), traffic)?;
+        }
+        _ => dense(compute, config, part, s, rows.clone(), traffic)?,
     }
-    compute.add(&mut s.hidden[..width], &s.added[..width]);
+    let width = rows.len();
+    compute.add(&mut s.hidden[rows], &s.added[..width]);
     Ok(())
 }
 
@@ -39,14 +44,14 @@ fn dense(
     config: &ModelConfig,
     part: &Mlp<PreparedLinear>,
     s: &mut Scratch,
-    tokens: usize,
+    rows: Range<usize>,
     traffic: &mut Traffic,
 ) -> Result<()> {
-    let (width, inner) = (tokens * config.hidden_size, tokens * config.intermediate_size);
+    let (width, inner) = (rows.len(), rows.len() / config.hidden_size * config.intermediate_size);
     let Scratch { hidden, normed, quantized, gate, up, added, .. } = s;
     let (gate, up) = (&mut gate[..inner], &mut up[..inner]);
     let eps = config.rms_norm_eps;
-    let input = Input { x: &hidden[..width], norm: Some(&part.norm), eps };
+    let input = Input { x: &hidden[rows], norm: Some(&part.norm), eps };
     match &part.up {
         PreparedLinear::Ternary(up)
             if config.activation == Activation::Relu2 && part.gate.is_plain() && part.up.is_plain() =>
@@ -73,18 +78,20 @@ fn sparse(
     part: &Mlp<PreparedLinear>,
     [gate_linear, up_linear, down_linear]: [&PackedLinear; 3],
     s: &mut Scratch,
+    row: Range<usize>,
     traffic: &mut Traffic,
 ) -> Result<()> {
     let Compute { pool, floats, ternary } = compute;
     let Scratch { hidden, normed, quantized, gate, added, chosen, sparse, .. } = s;
-    let (width, inner) = (config.hidden_size, config.intermediate_size);
-    let (gate, added) = (&mut gate[..inner], &mut added[..width]);
+    let inner = config.intermediate_size;
+    let (gate, added) = (&mut gate[..inner], &mut added[..row.len()]);
+    let hidden = &hidden[row];
     let eps = config.rms_norm_eps;
-    let input = Input { x: &hidden[..width], norm: Some(&part.norm), eps };
+    let input = Input { x: hidden, norm: Some(&part.norm), eps };
     compute.linears(input, normed, quantized, [(&part.gate, &mut *gate)])?;
     if up_linear.norm().is_some() || gate_linear.norm().is_some() {
-        compute.rms_norm(&hidden[..width], &part.norm, eps, &mut normed[..width]);
-        up_linear.quantize_input(pool, floats, &normed[..width], quantized);
+        compute.rms_norm(hidden, &part.norm, eps, &mut normed[..hidden.len()]);
+        up_linear.quantize_input(pool, floats, &normed[..hidden.len()], quantized);
     }
 
     // A gate that is no number is looked at, so that its neuron says so.

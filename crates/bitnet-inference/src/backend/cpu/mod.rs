@@ -9,6 +9,7 @@ mod mlp;
 mod prepared;
 mod scratch;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bitnet_core::{FloatKernels, Isa, ThreadPool};
@@ -102,8 +103,8 @@ struct CpuSequence {
     cache: KvCache,
     scratch: Scratch,
     capacity: usize,
-    /// Tokens of the last call of `feed`, whose hidden states the scratch buffers hold.
-    fed: usize,
+    /// Tokens of the last call of `feed` whose hidden states the scratch buffers hold.
+    outputs: Range<usize>,
     traffic: Traffic,
 }
 
@@ -113,7 +114,7 @@ impl CpuSequence {
         let rope = RopeTable::new(config.rope_theta, config.rope_scaling, config.head_dim, capacity);
         let cache = KvCache::new(config, kv_cache, capacity);
         let scratch = Scratch::new(config, CHUNK.min(capacity), compute.pool.threads());
-        Self { model, compute, rope, cache, scratch, capacity, fed: 0, traffic: Traffic::default() }
+        Self { model, compute, rope, cache, scratch, capacity, outputs: 0..0, traffic: Traffic::default() }
     }
 
     fn check(&self, ids: &[u32]) -> Result<()> {
@@ -139,11 +140,9 @@ impl Sequence for CpuSequence {
         CHUNK
     }
 
-    fn feed(&mut self, ids: &[u32]) -> Result<()> {
+    fn feed(&mut self, ids: &[u32], outputs: usize) -> Result<()> {
         self.check(ids)?;
-        self.forward(ids, &mut |_, _| {})?;
-        self.fed = ids.len();
-        Ok(())
+        self.forward(ids, outputs, &mut |_, _| {})
     }
 
     fn logits(&mut self, count: usize) -> Result<&[f32]> {

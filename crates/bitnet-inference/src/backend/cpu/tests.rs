@@ -30,7 +30,7 @@ fn mean_difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 fn logits(sequence: &mut CpuSequence, ids: &[u32]) -> Vec<f32> {
-    sequence.feed(ids).unwrap();
+    sequence.feed(ids, ids.len()).unwrap();
     sequence.logits(ids.len()).unwrap().to_vec()
 }
 
@@ -41,14 +41,13 @@ fn hidden_states_and_logits_equal_the_golden_ones() {
     let mut sequence = sequence(2, Isa::selected().unwrap(), 16);
     let mut layers = 0;
     sequence
-        .forward(&IDS, &mut |layer, hidden| {
+        .forward(&IDS, IDS.len(), &mut |layer, hidden| {
             layers += 1;
             let difference = mean_difference(hidden, &golden(&format!("hidden.{layer}")));
             assert!(difference < 2e-4, "in front of layer {layer}: {difference}");
         })
         .unwrap();
     assert_eq!(layers, 4);
-    sequence.fed = IDS.len();
     let difference = mean_difference(sequence.logits(IDS.len()).unwrap(), &golden("logits.0"));
     assert!(difference < 2e-3, "{difference}");
 }
@@ -61,6 +60,28 @@ fn prefill_at_once_equals_single_steps_bit_for_bit() {
     for (id, expected) in IDS.iter().zip(expected.chunks_exact(2048)) {
         assert_eq!(logits(&mut one_by_one, &[*id]), expected);
     }
+}
+
+#[test]
+fn fewer_outputs_are_those_of_the_last_tokens_bit_for_bit() {
+    let expected = logits(&mut sequence(1, Isa::Scalar, 16), &IDS);
+    for outputs in 1..IDS.len() {
+        let mut sequence = sequence(2, Isa::selected().unwrap(), 16);
+        sequence.feed(&IDS, outputs).unwrap();
+        assert_eq!(sequence.logits(outputs).unwrap(), &expected[(IDS.len() - outputs) * 2048..]);
+    }
+    let mut in_two = sequence(2, Isa::selected().unwrap(), 16);
+    in_two.feed(&IDS[..5], 0).unwrap();
+    in_two.feed(&IDS[5..], 2).unwrap();
+    assert_eq!(in_two.logits(2).unwrap(), &expected[5 * 2048..]);
+}
+
+#[test]
+#[should_panic(expected = "logits of tokens that were fed for it")]
+fn more_logits_than_outputs_are_nobodys() {
+    let mut sequence = sequence(1, Isa::Scalar, 16);
+    sequence.feed(&IDS, 2).unwrap();
+    let _ = sequence.logits(3);
 }
 
 #[test]
@@ -77,11 +98,11 @@ fn every_isa_and_thread_count_gives_the_same_bits() {
 #[test]
 fn beyond_the_capacity_is_an_error_and_changes_nothing() {
     let mut sequence = sequence(1, Isa::Scalar, 8);
-    sequence.feed(&IDS).unwrap();
-    assert!(matches!(sequence.feed(&[1, 2]), Err(Error::ContextLength { .. })));
-    assert!(matches!(sequence.feed(&[2048]), Err(Error::TokenOutOfRange { id: 2048, .. })));
+    sequence.feed(&IDS, 1).unwrap();
+    assert!(matches!(sequence.feed(&[1, 2], 1), Err(Error::ContextLength { .. })));
+    assert!(matches!(sequence.feed(&[2048], 1), Err(Error::TokenOutOfRange { id: 2048, .. })));
     assert_eq!(sequence.len(), 7);
-    sequence.feed(&[1]).unwrap();
+    sequence.feed(&[1], 1).unwrap();
 }
 
 #[test]

@@ -106,7 +106,7 @@ unsafe fn piece<const P: usize>(p: &mut TileProduct<'_>, rows: usize, token: usi
             for (i, sums) in [first, second].into_iter().enumerate() {
                 let token = token + 2 * pair + i;
                 if token < p.tokens {
-                    let out = p.out.as_mut_ptr().add(token * p.out_stride + rows * ROWS);
+                    let out = p.sums(token, rows * ROWS, ROWS, 0);
                     Dotprod::add_to(sums[0], 0, out);
                     Dotprod::add_to(sums[1], 0, out.add(4));
                 }

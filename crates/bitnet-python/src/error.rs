@@ -96,7 +96,11 @@ fn quant_class(error: &bitnet_quant::Error) -> &'static str {
     match error {
         Error::Core(error) => core_class(error),
         Error::Length { .. } | Error::Blocks { .. } => "ShapeError",
-        Error::UnknownPacking(_) | Error::UnknownCodec { .. } => "OptionError",
+        Error::UnknownPacking(_)
+        | Error::UnknownCodec { .. }
+        | Error::UnknownPrecision(_)
+        | Error::InvalidBits(_)
+        | Error::InvalidClip(_) => "OptionError",
         Error::PackingUnavailable { .. } => "DeviceError",
         Error::InvalidCode { .. }
         | Error::InvalidScale(_)

@@ -7,7 +7,7 @@ use bitnet_core::{DisjointSlice, FloatKernels, ThreadPool};
 use crate::packing::{LINE, Packing};
 
 /// Below this absmax the scale stops growing, as in the reference implementation.
-const MIN_ABSMAX: f32 = 1e-5;
+pub(crate) const MIN_ABSMAX: f32 = 1e-5;
 
 /// Tokens of int8 codes with a scale each; the memory is reused from call to call.
 ///

@@ -77,6 +77,15 @@ pub enum Error {
         /// First such row.
         row: usize,
     },
+    /// Bits that whole numbers are not stored in.
+    #[error("{0} bits: known are 2, 4 and 8")]
+    InvalidBits(u8),
+    /// A range that keeps nothing, or a share outside 0..=1.
+    #[error("cannot clip at {0}: a magnitude must be positive, a quantile between 0 and 1")]
+    InvalidClip(f64),
+    /// A precision that does not exist.
+    #[error("unknown precision {0:?}; known: absmean, absmedian, threshold, sign, int2, int4, int8, float")]
+    UnknownPrecision(String),
     /// A packing that does not exist.
     #[error("unknown packing {0:?}; known: bits2, base3")]
     UnknownPacking(String),

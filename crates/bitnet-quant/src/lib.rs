@@ -2,28 +2,43 @@
 //!
 //! `y = (W_q . x_q) * weight_scale / activation_scale`, with the sum in 32-bit integers: exact, so that every
 //! instruction set, thread count and batch gives the same bits.
-pub mod absmean;
 pub mod activation;
+pub mod activation_options;
 pub mod bit_linear;
 pub mod codec;
 pub mod compact_rows;
 pub mod error;
+pub mod error_metrics;
+pub mod int_matrix;
 pub mod kernel;
 pub mod packed;
 pub mod packed_linear;
 pub mod packing;
+pub mod recommend;
+pub mod rounding;
+pub mod scaled_product;
 pub mod scales;
+mod spans;
+pub mod statistics;
 pub mod ternary;
+pub mod weights;
 
-pub use absmean::quantize_weights;
 pub use activation::QuantizedActivations;
+pub use activation_options::{ActivationOptions, quantize_activations_with};
 pub use bit_linear::{BitLinear, InputNorm};
 pub use codec::Codec;
 pub use compact_rows::{CompactRows, Margin, SplitActivations};
 pub use error::{Error, Result};
+pub use error_metrics::{ErrorMeter, ErrorMetrics};
+pub use int_matrix::{Clip, IntMatrix, IntOptions};
 pub use kernel::{Product, SparseScratch, TernaryKernel, Then};
 pub use packed::{Order, PackedMatrix};
 pub use packed_linear::PackedLinear;
 pub use packing::Packing;
+pub use recommend::{LayerErrors, Precision, Recommendation, Threshold, recommend};
+pub use rounding::Rounding;
+pub use scaled_product::scaled_matmul;
 pub use scales::{Granularity, Scales};
+pub use statistics::{Histogram, Statistics};
 pub use ternary::TernaryMatrix;
+pub use weights::{TernaryOptions, TernaryRule, quantize_weights, quantize_weights_with};

@@ -183,6 +183,18 @@ impl TernaryMatrix {
         (0..self.rows).flat_map(|row| self.row_codes(row)).collect()
     }
 
+    /// `codes * scale`, row-major.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.rows * self.cols);
+        for row in 0..self.rows {
+            let mut codes = self.row_codes(row);
+            for (columns, scale) in self.scales.of_row(row, self.cols) {
+                out.extend(codes.by_ref().take(columns.len()).map(|code| f32::from(code) * scale));
+            }
+        }
+        out
+    }
+
     /// Row and column of the first code 3. A byte has one when two neighbouring bits of a pair are both set.
     fn first_invalid(&self) -> Option<(usize, usize)> {
         const LOW_BITS: u64 = 0x5555_5555_5555_5555;

@@ -4,7 +4,7 @@ use half::f16;
 
 use super::Codec;
 use super::layout::{Layout, ScalePlace};
-use crate::absmean::MIN_SCALE;
+use crate::weights::MIN_SCALE;
 use crate::{Error, Granularity, Result, Scales, TernaryMatrix};
 
 impl Layout {

@@ -125,7 +125,7 @@ cross: ## ARM kernels under emulation, Apple types, Metal kernels on the CPU (De
 
 .PHONY: bench
 bench: ## Kernel benchmarks; BENCH_ARGS go to criterion, after --
-	$(CARGO) bench -p bitnet-benchmarks --bench ternary $(CARGO_FLAGS) $(BENCH_ARGS)
+	$(CARGO) bench -p bitnet-benchmarks --bench ternary --bench quantize $(CARGO_FLAGS) $(BENCH_ARGS)
 
 .PHONY: instructions
 instructions: ## Compare the kernels' instruction counts with the recorded ones (needs valgrind)

@@ -8,6 +8,7 @@ print(model.generate("My fellow citizens, today we", max_tokens=32))
 ```
 """
 
+from bitnet_rust import quant
 from bitnet_rust._errors import (
     BitNetError,
     ChatTemplateError,
@@ -15,6 +16,7 @@ from bitnet_rust._errors import (
     ConfigError,
     ContextLengthError,
     DeviceError,
+    DTypeError,
     FileError,
     FilePermissionError,
     HubError,
@@ -22,6 +24,7 @@ from bitnet_rust._errors import (
     ModelNotFoundError,
     OptionError,
     OutOfMemoryError,
+    OutOfRangeError,
     PromptError,
     QuantizationError,
     ShapeError,
@@ -33,6 +36,7 @@ from bitnet_rust._native import (
     Model,
     ModelConfig,
     Stream,
+    Tensor,
     TernaryMatrix,
     Timings,
     Tokenizer,
@@ -49,6 +53,7 @@ __all__ = [
     "Chunk",
     "ConfigError",
     "ContextLengthError",
+    "DTypeError",
     "DeviceError",
     "FileError",
     "FilePermissionError",
@@ -60,16 +65,19 @@ __all__ = [
     "ModelNotFoundError",
     "OptionError",
     "OutOfMemoryError",
+    "OutOfRangeError",
     "PromptError",
     "QuantizationError",
     "ShapeError",
     "Stream",
+    "Tensor",
     "TernaryMatrix",
     "Timings",
     "Tokenizer",
     "TokenizerError",
     "__version__",
     "load",
+    "quant",
     "quantize_activations",
     "quantize_weights",
 ]

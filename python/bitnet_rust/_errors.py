@@ -41,6 +41,14 @@ class ShapeError(BitNetError, ValueError):
     """An array of the wrong shape."""
 
 
+class DTypeError(BitNetError, TypeError):
+    """A data type that is not known, or that the operation does not have."""
+
+
+class OutOfRangeError(BitNetError, IndexError):
+    """An index beyond its dimension."""
+
+
 class QuantizationError(BitNetError, ValueError):
     """A value that cannot be quantized, or a code that is not ternary."""
 

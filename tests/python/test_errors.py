@@ -23,6 +23,8 @@ BUILTINS = {
     bn.ContextLengthError: ValueError,
     bn.OptionError: ValueError,
     bn.ShapeError: ValueError,
+    bn.DTypeError: TypeError,
+    bn.OutOfRangeError: IndexError,
     bn.QuantizationError: ValueError,
     bn.DeviceError: RuntimeError,
     bn.HubError: ConnectionError,

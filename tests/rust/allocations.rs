@@ -35,11 +35,16 @@ fn decoding_a_token_allocates_nothing() {
         let engine = Engine::embedded(&options).unwrap();
         let mut sequence = engine.backend().start(128).unwrap();
         sequence.feed(&[2043, 555, 695], 1).unwrap();
+        let mut decode = |tokens: u32| {
+            for id in 0..tokens {
+                sequence.feed(&[id], 1).unwrap();
+                sequence.candidates(&Cut::GREEDY).unwrap();
+            }
+        };
+        // A thread grows its buffers when it first takes part, which on a busy machine is not the first token.
+        decode(25);
         let before = ALLOCATIONS.load(Ordering::Relaxed);
-        for id in 0..100 {
-            sequence.feed(&[id], 1).unwrap();
-            sequence.candidates(&Cut::GREEDY).unwrap();
-        }
+        decode(100);
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "{threads} threads");
     }
 }

@@ -1,7 +1,7 @@
 //! Damaged and lying checkpoints: an error of one line, never a panic, whatever the bytes.
 //!
-//! `tests/fixtures/hostile` keeps one safetensors file per kind of lie; the fuzz tests start from `micro`, a random
-//! checkpoint of a few kilobytes.
+//! `tests/fixtures/hostile` keeps one safetensors or GGUF file per kind of lie; the fuzz tests start from `micro` and
+//! `micro.gguf`, a random checkpoint of a few kilobytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,22 +44,39 @@ fn assert_one_line(message: &str) {
 }
 
 #[test]
-fn the_sound_checkpoint_runs() {
+fn the_sound_checkpoints_run() {
     load_and_run(&fixtures().join("micro")).unwrap();
+    load_and_run(&fixtures().join("micro.gguf")).unwrap();
+}
+
+/// The kept lies of one format.
+fn lies(extension: &str) -> Vec<PathBuf> {
+    let all = fs::read_dir(fixtures().join("hostile")).unwrap().map(|entry| entry.unwrap().path());
+    all.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+#[test]
+fn every_kept_lie_of_a_gguf_file_is_refused_with_one_line_that_names_it() {
+    let lies = lies("gguf");
+    for path in &lies {
+        let message = load_and_run(path).expect_err(&path.display().to_string());
+        assert_one_line(&message);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(message.contains(name), "{name}: {message}");
+    }
+    assert!(lies.len() >= 30, "{} seeds", lies.len());
 }
 
 #[test]
 fn every_kept_lie_is_refused_with_one_line_that_names_the_file() {
-    let mut seen = 0;
-    for entry in fs::read_dir(fixtures().join("hostile")).unwrap() {
-        let path = entry.unwrap().path();
-        let folder = with_file("model.safetensors", &fs::read(&path).unwrap());
+    let lies = lies("safetensors");
+    for path in &lies {
+        let folder = with_file("model.safetensors", &fs::read(path).unwrap());
         let message = load_and_run(folder.path()).expect_err(&path.display().to_string());
         assert_one_line(&message);
         assert!(message.contains("model.safetensors"), "{}: {message}", path.display());
-        seen += 1;
     }
-    assert!(seen >= 18, "{seen} seeds");
+    assert!(lies.len() >= 18, "{} seeds", lies.len());
 }
 
 /// A change to a file.
@@ -144,6 +161,22 @@ proptest! {
         }
         let folder = with_file(file, &bytes);
         if let Err(message) = load_and_run(folder.path()) {
+            assert_one_line(&message);
+        }
+    }
+
+    #[test]
+    fn no_mutation_of_a_gguf_file_panics(changes in prop::collection::vec(mutation(), 1..4)) {
+        let mut bytes = fs::read(fixtures().join("micro.gguf")).unwrap();
+        for change in &changes {
+            if !bytes.is_empty() {
+                change.apply(&mut bytes);
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.gguf");
+        fs::write(&path, &bytes).unwrap();
+        if let Err(message) = load_and_run(&path) {
             assert_one_line(&message);
         }
     }

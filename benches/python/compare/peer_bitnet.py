@@ -40,7 +40,7 @@ def command(request: Request) -> list[str]:
 
 def head(row: dict[str, Any], stored: str) -> str:
     """Where a token is chosen by the four-bit copy of the head, the row counts what was computed again."""
-    return f"4-bit, then {stored}" if "rescored_rows_per_token" in row else stored
+    return f"3 bits, then {stored}" if "rescored_rows_per_token" in row else stored
 
 
 def note(row: dict[str, Any]) -> str:

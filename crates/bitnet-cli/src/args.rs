@@ -7,6 +7,7 @@ use bitnet_benchmarks::Synthetic;
 use bitnet_core::Device;
 use bitnet_inference::backend::KvType;
 use bitnet_inference::backend::cpu::CpuOptions;
+use bitnet_inference::convert::{HeadType, Target};
 use bitnet_inference::{Engine, EngineOptions, GenerateOptions, GgufOptions, SamplingOptions};
 use bitnet_quant::Packing;
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
@@ -30,6 +31,8 @@ Examples:
   bitnet inspect ./model
   bitnet eval ./model --text wiki.txt
   bitnet bench ./model
+  bitnet convert ./model model.gguf
+  bitnet verify ./model
   bitnet doctor";
 
 #[derive(Debug, Subcommand)]
@@ -46,6 +49,12 @@ pub(crate) enum Command {
     /// Measure the speed of a model beside what this machine can read and multiply
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
+    /// Write a model in another form, its ternary weights untouched
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert(ConvertArgs),
+    /// Look for the mistakes that conversions make: exits with 1 when there is one
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
     /// Look at this machine: instruction sets, read bandwidth, a self-test of every kernel
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -81,6 +90,25 @@ Examples:
 pp<N> reads a prompt of N random tokens; tg<N> decodes N tokens one by one behind a prompt of 4. The decode score is
 the median tokens/s divided by the read bandwidth in GB/s, the prefill share the part of the int8 peak that the ternary
 products make use of; bandwidth and peak are medians of samples taken between the repetitions, on the same threads.";
+
+const CONVERT_EXAMPLES: &str = "\
+Examples:
+  bitnet convert ./model model.gguf                               I2_S, for bitnet.cpp
+  bitnet convert ./model model.gguf --to gguf-tq2_0 --head q8_0   for llama.cpp
+  bitnet convert model.gguf ./model                               a packed Hugging Face folder
+  bitnet convert ./model ./master --to bf16                       masters, to train on
+
+hf and hf-bitlinear are packed, with scales that multiply and that divide; bf16 holds float masters, those of the source
+or, of a source without, such that give the same codes and scales. What is at the destination is never written over.";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  bitnet verify ./model
+  bitnet verify model.gguf --against ./model       the same codes, scales and logits?
+  bitnet verify ./model --json                     with statistics of every ternary matrix
+
+The model reads some English sentences as it is and as if each of the known mistakes had been made. When it reads them
+better with a mistake, that mistake was made before.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -295,6 +323,56 @@ pub(crate) struct BenchArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct ConvertArgs {
+    /// A folder, a GGUF file, or a hub id like microsoft/bitnet-b1.58-2B-4T
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) source: String,
+    /// The folder or file to write; nothing may be there yet
+    pub(crate) destination: PathBuf,
+    #[arg(
+        long,
+        value_name = "FORM",
+        help = "hf, hf-bitlinear, bf16, gguf-i2_s, gguf-tq2_0 or gguf-tq1_0 [default: gguf-i2_s for NAME.gguf, else hf]"
+    )]
+    pub(crate) to: Option<Target>,
+    #[arg(
+        long,
+        value_name = "TYPE",
+        help = "Type of embedding and head: f16, bf16, or q8_0 for GGUF [default: one that loses nothing]"
+    )]
+    pub(crate) head: Option<HeadType>,
+    /// The most bytes of tensors in one file of a folder, as 5GB or 200MB
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = size)]
+    pub(crate) shard_size: usize,
+    /// Write even what loses something, and say what
+    #[arg(long)]
+    pub(crate) lossy: bool,
+    #[command(flatten)]
+    pub(crate) gguf: GgufArgs,
+    /// Number of threads [default: the physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VerifyArgs {
+    /// A folder, a GGUF file, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) model: Option<String>,
+    /// Another form of the same model, to compare with
+    #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) against: Option<String>,
+    #[command(flatten)]
+    pub(crate) gguf: GgufArgs,
+    /// Number of threads [default: the physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct DoctorArgs {
     /// Number of threads [default: the physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
@@ -313,6 +391,22 @@ fn synthetic() -> impl TypedValueParser<Value = Synthetic> {
 /// A number of tokens, perhaps none.
 fn length(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "a whole number is needed".to_owned())
+}
+
+/// A number of bytes, in decimal units.
+fn size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => 0,
+    };
+    match digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)) {
+        None | Some(0) => Err("a size like 5GB, 200MB or 1000000 is needed".to_owned()),
+        Some(size) => Ok(size),
+    }
 }
 
 /// A number of things, at least one.

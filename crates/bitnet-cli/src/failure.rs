@@ -56,6 +56,9 @@ impl fmt::Display for Failure {
             Self::Engine(Error::InvalidOption { name, expected, got }) => {
                 write!(f, "--{} must be {expected}, not {got}", name.replace('_', "-"))
             }
+            Self::Engine(Error::Lossy { path, reason }) => {
+                write!(f, "{}: {reason}; --lossy allows that", path.display())
+            }
             // No option asks for an instruction set.
             Self::Engine(Error::Core(
                 error @ (CoreError::UnknownIsa { .. } | CoreError::IsaUnavailable { .. }),

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod convert;
 mod cpu;
 mod doctor;
 mod eval;
@@ -11,6 +12,7 @@ mod interrupt;
 mod output;
 mod run;
 mod text;
+mod verify;
 
 use std::ffi::OsString;
 
@@ -37,6 +39,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Inspect(args) => inspect::inspect(args),
         Command::Eval(args) => eval::eval(args),
         Command::Bench(args) => bench::bench(args),
+        Command::Convert(args) => convert::convert(args),
+        Command::Verify(args) => verify::verify(args),
         Command::Doctor(args) => doctor::doctor(&args),
     };
     let Err(failure) = done else { return 0 };

@@ -99,6 +99,12 @@ impl<T: Pod> Buffer<T> {
         self.owner.release(self.bytes.clone());
     }
 
+    /// The bytes of the elements, sharing the memory.
+    #[must_use]
+    pub fn bytes(&self) -> Buffer {
+        Buffer { owner: Arc::clone(&self.owner), bytes: self.bytes.clone(), element: PhantomData }
+    }
+
     /// The elements of `range`, sharing the memory.
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {

@@ -145,9 +145,9 @@ fn relu_squared_gate_generic(gate: &mut [f32], up: &[f32]) {
 }
 
 #[inline(always)]
-fn nibbles_generic(x: &[f32], factor: f32, offsets: &[f32], codes: &mut [u8]) {
-    /// As in `exp_of_negative`: the lowest bits then hold the number rounded.
-    const ROUND: f32 = 8_388_608.0;
+fn codes_generic(x: &[f32], factor: f32, offsets: &[f32], codes: &mut [u8]) {
+    /// As in `quantize_generic`.
+    const ROUND: f32 = 12_582_912.0;
     for ((code, x), offset) in codes.iter_mut().zip(x).zip(offsets) {
         *code = ((x * factor + offset) + ROUND).to_bits() as u8;
     }
@@ -258,7 +258,7 @@ kernels! {
     fn add_weighted(out: &mut [f32], weights: &[f32], row: usize, vectors: &[f32], totals: &mut [f32])
         = attention::add_weighted::<COLUMNS>;
     /// `codes_i = round(x_i * factor + offsets_i)`, which must lie in 0..256.
-    fn nibbles(x: &[f32], factor: f32, offsets: &[f32], codes: &mut [u8]) = nibbles_generic;
+    fn codes(x: &[f32], factor: f32, offsets: &[f32], codes: &mut [u8]) = codes_generic;
     /// Writes the places of the elements above 0, and of NaN, to `places`, which is as long as `x`; returns their number.
     fn find_above_zero(x: &[f32], places: &mut [u32]) -> usize = find_generic;
     /// Writes the places of the elements other than 0 to `places`, which is as long as `x`; returns their number.

@@ -11,8 +11,8 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::gguf::{Gguf, Vocabulary};
 use crate::{Error, Result};
 
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-const TEMPLATE_FILE: &str = "chat_template.jinja";
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +130,11 @@ impl ChatTemplate {
     /// The text of the BOS token, empty when the checkpoint names none.
     pub(crate) fn bos_token(&self) -> &str {
         &self.bos_token
+    }
+
+    /// The text of the EOS token, empty when the checkpoint names none.
+    pub(crate) fn eos_token(&self) -> &str {
+        &self.eos_token
     }
 
     /// Renders `messages`, as `apply_chat_template(tokenize=False)` of transformers does.

@@ -132,6 +132,20 @@ pub enum Error {
         /// What it was.
         got: String,
     },
+    /// A conversion would not keep everything, and nobody said that it may not.
+    #[error("{}: {reason}; lossy allows that", path.display())]
+    Lossy {
+        /// The source.
+        path: PathBuf,
+        /// What would be lost.
+        reason: String,
+    },
+    /// A conversion was stopped by who asked for it.
+    #[error("{}: stopped, nothing was written", path.display())]
+    Stopped {
+        /// The destination.
+        path: PathBuf,
+    },
     /// The hub did not deliver.
     #[error("{id}: {reason}")]
     Hub {

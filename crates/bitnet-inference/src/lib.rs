@@ -13,6 +13,7 @@
 pub mod activation;
 pub mod architecture;
 mod atomic_file;
+mod atomic_folder;
 pub mod backend;
 mod chat;
 pub mod checkpoint;
@@ -33,6 +34,7 @@ mod source;
 mod stop_strings;
 mod summary;
 mod tokenizer;
+pub mod verify;
 
 pub use chat::Message;
 pub use checkpoint::{Checkpoint, GgufOptions};

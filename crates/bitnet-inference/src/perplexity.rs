@@ -83,7 +83,10 @@ impl Engine {
     }
 }
 
-fn negative_log_likelihood(logits: &[f32], target: u32) -> Result<f64> {
+/// Of a token, in nats.
+///
+/// Errors: [`Error::NotFinite`].
+pub(crate) fn negative_log_likelihood(logits: &[f32], target: u32) -> Result<f64> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|&logit| f64::from(logit - max).exp()).sum();
     let nll = total.ln() - f64::from(logits[target as usize] - max);

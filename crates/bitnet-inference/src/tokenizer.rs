@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
 
-const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
 
 /// The tokenizer of a checkpoint.
 #[derive(Debug)]
@@ -79,6 +79,11 @@ impl Tokenizer {
             tokenizers::ModelWrapper::WordPiece(_) => "WordPiece",
             tokenizers::ModelWrapper::WordLevel(_) => "WordLevel",
         }
+    }
+
+    /// The content of a `tokenizer.json`.
+    pub(crate) fn to_json(&self) -> Result<String> {
+        self.inner.to_string(true).map_err(|error| self.error(&error))
     }
 
     fn error(&self, error: &tokenizers::Error) -> Error {

@@ -1,19 +1,71 @@
 //! NumPy arrays in, NumPy arrays out.
 
-use numpy::{Element, PyArray, PyArrayDyn, PyArrayMethods};
+use numpy::{Element, PyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::IntoPyDict;
 
 use crate::error::exception;
 
-/// The elements of an array in row-major order, with its shape.
-pub(crate) struct Elements<T> {
-    pub(crate) values: Vec<T>,
+/// The elements of an array in row-major order, with its shape: in place where type and layout allow.
+pub(crate) struct Elements<'py, T: Element> {
+    array: PyReadonlyArrayDyn<'py, T>,
     pub(crate) shape: Vec<usize>,
 }
 
-impl<T> Elements<T> {
+impl<'py> Elements<'py, f32> {
+    /// Floats of any width, strides and byte order, as float32.
+    pub(crate) fn floats(name: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let array = as_array(object)?;
+        if kind(&array)?.0 != "f" {
+            let dtype = array.getattr("dtype")?.str()?;
+            return Err(PyTypeError::new_err(format!("{name} must be an array of floats, not of {dtype}")));
+        }
+        Self::read(&array, "float32")
+    }
+}
+
+impl<'py> Elements<'py, i8> {
+    /// Signed bytes.
+    pub(crate) fn bytes(name: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        Self::exactly(name, object, ("i", 1), "int8")
+    }
+}
+
+impl<'py> Elements<'py, u8> {
+    /// Unsigned bytes.
+    pub(crate) fn unsigned_bytes(name: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        Self::exactly(name, object, ("u", 1), "uint8")
+    }
+}
+
+impl<'py, T: Element> Elements<'py, T> {
+    fn exactly(
+        name: &str,
+        object: &Bound<'py, PyAny>,
+        (expected_kind, expected_size): (&str, usize),
+        dtype: &str,
+    ) -> PyResult<Self> {
+        let array = as_array(object)?;
+        let (kind, size) = kind(&array)?;
+        if kind != expected_kind || size != expected_size {
+            let got = array.getattr("dtype")?.str()?;
+            return Err(PyTypeError::new_err(format!("{name} must be an array of {dtype}, not of {got}")));
+        }
+        Self::read(&array, dtype)
+    }
+
+    fn read(array: &Bound<'py, PyAny>, dtype: &str) -> PyResult<Self> {
+        let array = array.py().import("numpy")?.call_method1("require", (array, dtype, "CA"))?;
+        let array = array.cast::<PyArrayDyn<T>>()?.readonly();
+        let shape = array.as_array().shape().to_vec();
+        Ok(Self { array, shape })
+    }
+
+    /// All elements.
+    pub(crate) fn values(&self) -> PyResult<&[T]> {
+        Ok(self.array.as_slice()?)
+    }
+
     /// Length of the last axis, which must not be empty.
     pub(crate) fn cols(&self, name: &str) -> PyResult<usize> {
         match self.shape.last() {
@@ -44,49 +96,6 @@ pub(crate) fn kind(array: &Bound<'_, PyAny>) -> PyResult<(String, usize)> {
 /// `numpy.asarray(object)`.
 pub(crate) fn as_array<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     object.py().import("numpy")?.call_method1("asarray", (object,))
-}
-
-/// Floats of any width, strides and byte order, as float32.
-pub(crate) fn floats(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Elements<f32>> {
-    let array = as_array(object)?;
-    if kind(&array)?.0 != "f" {
-        let dtype = array.getattr("dtype")?.str()?;
-        return Err(PyTypeError::new_err(format!("{name} must be an array of floats, not of {dtype}")));
-    }
-    elements(&array, "float32")
-}
-
-/// Signed bytes.
-pub(crate) fn bytes(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Elements<i8>> {
-    exactly(name, object, ("i", 1), "int8")
-}
-
-/// Unsigned bytes.
-pub(crate) fn unsigned_bytes(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Elements<u8>> {
-    exactly(name, object, ("u", 1), "uint8")
-}
-
-fn exactly<T: Element + Copy>(
-    name: &str,
-    object: &Bound<'_, PyAny>,
-    (expected_kind, expected_size): (&str, usize),
-    dtype: &str,
-) -> PyResult<Elements<T>> {
-    let array = as_array(object)?;
-    let (kind, size) = kind(&array)?;
-    if kind != expected_kind || size != expected_size {
-        let got = array.getattr("dtype")?.str()?;
-        return Err(PyTypeError::new_err(format!("{name} must be an array of {dtype}, not of {got}")));
-    }
-    elements(&array, dtype)
-}
-
-fn elements<T: Element + Copy>(array: &Bound<'_, PyAny>, dtype: &str) -> PyResult<Elements<T>> {
-    let py = array.py();
-    let kwargs = [("dtype", dtype), ("order", "C")].into_py_dict(py)?;
-    let array = py.import("numpy")?.call_method("asarray", (array,), Some(&kwargs))?;
-    let array = array.cast::<PyArrayDyn<T>>()?.readonly();
-    Ok(Elements { values: array.as_slice()?.to_vec(), shape: array.as_array().shape().to_vec() })
 }
 
 /// A new array of `shape`.

@@ -68,13 +68,15 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::Checkpoint { .. }
         | Error::Gguf { .. }
         | Error::MissingTensor { .. }
-        | Error::NotFinite { .. } => "CheckpointError",
+        | Error::NotFinite { .. }
+        | Error::Lossy { .. } => "CheckpointError",
         Error::Config { .. } | Error::UnknownArchitecture { .. } => "ConfigError",
         Error::Tokenizer { .. } => "TokenizerError",
         Error::ChatTemplate { .. } => "ChatTemplateError",
         Error::EmptyPrompt | Error::TokenOutOfRange { .. } | Error::TextTooShort { .. } => "PromptError",
         Error::ContextLength { .. } => "ContextLengthError",
         Error::InvalidOption { .. } => "OptionError",
+        Error::Stopped { .. } => "BitNetError",
         Error::Hub { .. } => "HubError",
         Error::OutOfMemory { .. } => "OutOfMemoryError",
     };
@@ -84,8 +86,26 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
 fn core_class(error: &bitnet_core::Error) -> &'static str {
     use bitnet_core::Error;
     match error {
-        Error::ByteLength { .. } | Error::ShapeOverflow(_) | Error::DType { .. } => "ShapeError",
-        Error::UnknownDevice(_) | Error::ThreadCount { .. } => "OptionError",
+        Error::ByteLength { .. }
+        | Error::ShapeOverflow(_)
+        | Error::Shapes { .. }
+        | Error::Reshape { .. }
+        | Error::Inferred { .. }
+        | Error::Rank { .. }
+        | Error::Axis { .. }
+        | Error::RepeatedAxis { .. }
+        | Error::Empty { .. }
+        | Error::NotOne { .. }
+        | Error::View { .. } => "ShapeError",
+        Error::DType { .. } | Error::UnknownDType(_) | Error::Unsupported { .. } | Error::Packed => {
+            "DTypeError"
+        }
+        Error::Index { .. } => "OutOfRangeError",
+        Error::OutOfRange { .. }
+        | Error::NegativePower
+        | Error::ZeroStep
+        | Error::UnknownDevice(_)
+        | Error::ThreadCount { .. } => "OptionError",
         Error::OutOfMemory { .. } => "OutOfMemoryError",
         Error::UnknownIsa { .. } | Error::IsaUnavailable { .. } | Error::ThreadSpawn(_) => "DeviceError",
     }
@@ -98,6 +118,7 @@ fn quant_class(error: &bitnet_quant::Error) -> &'static str {
         Error::Length { .. } | Error::Blocks { .. } => "ShapeError",
         Error::UnknownPacking(_)
         | Error::UnknownCodec { .. }
+        | Error::UnknownRule(_)
         | Error::UnknownPrecision(_)
         | Error::InvalidBits(_)
         | Error::InvalidClip(_) => "OptionError",

@@ -9,11 +9,13 @@ mod ids;
 mod model;
 mod quantize;
 mod stream;
+mod tensor;
 mod tokenizer;
 
 use std::ffi::OsString;
 
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 /// Runs the `bitnet` command with `args`, the program's name first, and returns the exit status.
 #[pyfunction]
@@ -33,9 +35,21 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<generation::Chunk>()?;
     module.add_class::<stream::Stream>()?;
     module.add_class::<quantize::TernaryMatrix>()?;
+    module.add_class::<tensor::Tensor>()?;
+    module.add_class::<quantize::IntMatrix>()?;
+    module.add_class::<quantize::ErrorMetrics>()?;
+    module.add_class::<quantize::Statistics>()?;
+    module.add_class::<quantize::Recommendation>()?;
+    module.add("FORMATS", PyTuple::new(module.py(), quantize::formats())?)?;
     module.add_function(wrap_pyfunction!(model::load, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_weights, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_activations, module)?)?;
+    module.add_function(wrap_pyfunction!(quantize::quantize_int, module)?)?;
+    module.add_function(wrap_pyfunction!(quantize::pack, module)?)?;
+    module.add_function(wrap_pyfunction!(quantize::unpack, module)?)?;
+    module.add_function(wrap_pyfunction!(quantize::packed_size, module)?)?;
+    module.add_function(wrap_pyfunction!(quantize::measure_error, module)?)?;
+    module.add_function(wrap_pyfunction!(quantize::recommend, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)?;
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! Rows of floats in four bits: which of them can have the largest products is known from a quarter of the bytes.
+//! Rows of floats in three bits and a fourth: which of them can have the largest products is known from a fifth of the
+//! bytes.
 //!
 //! The head of a model is larger than all its ternary weights, and choosing a token needs the exact logits of a few
-//! rows only. Row `w` is kept as codes `q` of four bits with one step `s` per row, quantized with a *subtractive
+//! rows only. Row `w` is kept as codes `q` of three bits with one step `s` per row, quantized with a *subtractive
 //! dither* `u`, drawn once from [-1/2, 1/2) for every column:
 //!
 //! ```text
@@ -15,38 +16,49 @@
 //! P(|e . x| > c s |x|) <= 2 exp(-6 c^2)
 //! ```
 //!
-//! for every `x` that does not depend on `u`. With `c = 2.82` and 128,256 rows, one token in 10^15 would be judged by a
-//! bound that does not hold. What `x` loses by its rounding to 16 bits, and sums by their rounding to float32, is
-//! bounded without chance and added.
+//! for every `x` that does not depend on `u`. A bit `b` beside each code, read for the rows that are still in question,
+//! says in which half of its step the value lies. With it the error is uniform in [-s/4, s/4), and half as large:
+//!
+//! ```text
+//! b = (w / s + u >= q)        w = s (q - u + b/2 - 1/4) + e'
+//! ```
+//!
+//! With `c = 2.84` and 128,256 rows, one token in 10^15 would be judged by a bound that does not hold. What `x` loses by
+//! its rounding to 16 bits, and sums by their rounding to float32, is bounded without chance and added.
 
 use std::ops::Range;
 
 use bitnet_core::{Buffer, DisjointSlice, FloatKernels, Pages, ThreadPool};
 
+use crate::kernel::planes::GROUPS;
 use crate::packing::LINE;
 use crate::{Result, TernaryKernel};
 
 /// `c` above.
-const DEVIATIONS: f32 = 2.82;
-/// Codes run from 1 to 15 around 8: `|w / s| <= 6.99` and half a step of dither.
-const CENTRE: f32 = 8.0;
-const LARGEST: f32 = 6.99;
-/// Columns in a line.
-const LINE_COLS: usize = 2 * LINE;
+const DEVIATIONS: f32 = 2.84;
+/// Codes run from 0 to 7 around 3.5: `|w / s| <= 3.49` and half a step of dither.
+const CENTRE: f32 = 3.5;
+const LARGEST: f32 = 3.49;
+/// Columns of a block, a line of bits.
+const BLOCK_COLS: usize = GROUPS * LINE;
+/// Lines of a block of codes.
+const LINES: usize = 3;
 /// Activations are integers of 16 bits up to here, so that their high byte fits after rounding.
 const LARGEST_X: f32 = 32_512.0;
 /// Rows between two calls of `done`.
 const ROWS_AT_ONCE: usize = 8192;
-/// 4-bit codes times 16-bit activations stay below 2^31 in each half up to here.
+/// 3-bit codes times 16-bit activations stay below 2^31 in each half up to here.
 const MAX_COLS: usize = 1 << 18;
 
-/// Float rows in four bits, `[rows, cols]`.
+/// Float rows in three bits and a fourth, `[rows, cols]`.
 #[derive(Debug, Clone)]
 pub struct CompactRows {
     rows: usize,
     cols: usize,
+    /// Bytes of a row of bits; a row of codes has three times as many.
     row_bytes: usize,
-    data: Buffer,
+    codes: Buffer,
+    bits: Buffer,
     /// `s` of each row; 0 for a row of zeros, infinite for one that is not finite.
     steps: Vec<f32>,
     /// `u` of each column.
@@ -58,11 +70,18 @@ pub struct CompactRows {
 pub struct SplitActivations {
     high: Vec<i8>,
     low: Vec<i8>,
+    /// What an integer of 1 stands for.
+    unit: f64,
+    /// The sum of the integers.
+    total: i64,
 }
 
-/// What is known of the products of one token.
+/// What is known of the products of one token: how many steps of its row a product is from its score at most.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Margin(f32);
+pub struct Margin {
+    score: f32,
+    refined: f32,
+}
 
 impl CompactRows {
     /// Quantizes `rows` rows of `cols` values; `read_row(row, out)` widens one. `done(rows)` is called for each range of
@@ -78,29 +97,35 @@ impl CompactRows {
         if rows == 0 || cols == 0 || cols > MAX_COLS {
             return Ok(None);
         }
-        let row_bytes = cols.div_ceil(LINE_COLS) * LINE;
+        let row_bytes = cols.div_ceil(BLOCK_COLS) * LINE;
         let dither: Vec<f32> = dither(cols);
-        let offsets: Vec<f32> = dither.iter().map(|u| u + CENTRE).collect();
-        let mut pages = Pages::zeroed(rows * row_bytes)?;
+        // Codes with their bits: `2 q + b = floor(2 (w / s + u + 3.5) + 1)`.
+        let offsets: Vec<f32> = dither.iter().map(|u| 2.0 * (u + CENTRE) + 0.5).collect();
+        let (mut codes, mut bits) =
+            (Pages::zeroed(rows * LINES * row_bytes)?, Pages::zeroed(rows * row_bytes)?);
         let mut steps = vec![0.0; rows];
-        let out = DisjointSlice::new(pages.as_mut_slice());
+        let shared_codes = DisjointSlice::new(codes.as_mut_slice());
+        let shared_bits = DisjointSlice::new(bits.as_mut_slice());
         let shared_steps = DisjointSlice::new(&mut steps);
         for start in (0..rows).step_by(ROWS_AT_ONCE) {
             let end = rows.min(start + ROWS_AT_ONCE);
             pool.split(end - start, 16, |range| {
-                let (mut values, mut codes) = (vec![0.0; cols], vec![0; row_bytes * 2]);
+                let (mut values, mut scratch) = (vec![0.0; cols], vec![0; row_bytes * GROUPS]);
                 for row in start + range.start..start + range.end {
                     read_row(row, &mut values);
                     // SAFETY: each row belongs to one thread.
-                    let out = unsafe { out.part(row * row_bytes..(row + 1) * row_bytes) };
-                    let step = pack(floats, &values, &offsets, &mut codes, out);
-                    // SAFETY: as above.
-                    unsafe { shared_steps.write(row, step) };
+                    unsafe {
+                        let codes = shared_codes.part(row * LINES * row_bytes..(row + 1) * LINES * row_bytes);
+                        let bits = shared_bits.part(row * row_bytes..(row + 1) * row_bytes);
+                        let step = pack(floats, &values, &offsets, &mut scratch, codes, bits);
+                        shared_steps.write(row, step);
+                    }
                 }
             });
             done(start..end);
         }
-        Ok(Some(Self { rows, cols, row_bytes, data: Buffer::from_owner(pages), steps, dither }))
+        let (codes, bits) = (Buffer::from_owner(codes), Buffer::from_owner(bits));
+        Ok(Some(Self { rows, cols, row_bytes, codes, bits, steps, dither }))
     }
 
     /// Number of rows.
@@ -110,7 +135,12 @@ impl CompactRows {
 
     /// Bytes that [`Self::scores`] reads.
     pub fn size_bytes(&self) -> usize {
-        self.data.len()
+        self.codes.len()
+    }
+
+    /// Bytes that [`Self::refined`] reads.
+    pub fn refined_bytes(&self) -> usize {
+        self.row_bytes
     }
 
     /// Writes an approximation of every product `w . x` to `scores`, and returns how far it may be from the product.
@@ -127,15 +157,16 @@ impl CompactRows {
         /// Rows whose sums are held at a time.
         const ROWS: usize = 64;
         assert_eq!((x.len(), scores.len()), (self.cols, self.rows), "x is a row, scores are a column");
-        let (unit, offset) = split.fill(x, &self.dither, self.row_bytes * 2)?;
+        let offset = split.fill(x, &self.dither, self.row_bytes * GROUPS)?;
+        let (unit, row_bytes) = (split.unit, LINES * self.row_bytes);
         let out = DisjointSlice::new(scores);
         pool.split(self.rows, ROWS, |range| {
             let mut sums = [0; ROWS];
             for start in range.clone().step_by(ROWS) {
                 let end = range.end.min(start + ROWS);
                 let sums = &mut sums[..end - start];
-                let data = &self.data[start * self.row_bytes..end * self.row_bytes];
-                kernel.nibble_products(data, self.row_bytes, &split.high, &split.low, sums);
+                let codes = &self.codes[start * row_bytes..end * row_bytes];
+                kernel.octal_products(codes, row_bytes, &split.high, &split.low, sums);
                 // SAFETY: ranges are disjoint.
                 let out = unsafe { out.part(start..end) };
                 for ((out, sum), step) in out.iter_mut().zip(sums).zip(&self.steps[start..end]) {
@@ -145,27 +176,44 @@ impl CompactRows {
         });
         let norm = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
         let rounding_of_x = 0.5 * unit * self.cols as f64 * f64::from(CENTRE + 0.5);
-        // The last term: float32 sums of products of up to 7 steps, in the approximation and in the product itself.
-        Some(Margin(((f64::from(DEVIATIONS) + 0.02) * norm + rounding_of_x) as f32))
+        // The last term: float32 sums of products of up to 4 steps, in the approximation and in the product itself.
+        let margin = |deviations: f64| ((deviations + 0.02) * norm + rounding_of_x) as f32;
+        let deviations = f64::from(DEVIATIONS);
+        Some(Margin { score: margin(deviations), refined: margin(deviations / 2.0) })
     }
 
     /// The most that the products of `rows` can be above or below their scores: infinite, or no number, for a row that
     /// is not finite.
     pub fn distances(&self, margin: Margin, rows: Range<usize>) -> impl Iterator<Item = f32> {
-        self.steps[rows].iter().map(move |step| step * margin.0)
+        self.steps[rows].iter().map(move |step| step * margin.score)
+    }
+
+    /// A better approximation than `score`, that of `row` for the activations in `split`, and its distance.
+    pub fn refined(
+        &self,
+        kernel: &TernaryKernel,
+        split: &SplitActivations,
+        margin: Margin,
+        row: usize,
+        score: f32,
+    ) -> (f32, f32) {
+        let bits = &self.bits[row * self.row_bytes..][..self.row_bytes];
+        let set = kernel.bit_product(bits, &split.high, &split.low);
+        let steps = (set as f64 / 2.0 - split.total as f64 / 4.0) * split.unit;
+        (score + steps as f32 * self.steps[row], self.steps[row] * margin.refined)
     }
 }
 
 impl SplitActivations {
     /// Room for `cols` activations: up to there nothing is allocated again.
     pub fn with_capacity(cols: usize) -> Self {
-        let padded = cols.next_multiple_of(LINE_COLS);
-        Self { high: Vec::with_capacity(padded), low: Vec::with_capacity(padded) }
+        let padded = cols.next_multiple_of(BLOCK_COLS);
+        let (high, low) = (Vec::with_capacity(padded), Vec::with_capacity(padded));
+        Self { high, low, unit: 0.0, total: 0 }
     }
 
-    /// Rounds `x` to 16 bits; returns the unit of the integers and what to subtract from a sum of codes and integers,
-    /// `sum of (8 + u) x`.
-    fn fill(&mut self, x: &[f32], dither: &[f32], padded: usize) -> Option<(f64, f64)> {
+    /// Rounds `x` to 16 bits; returns what to subtract from a sum of codes and integers, `sum of (3.5 + u) x`.
+    fn fill(&mut self, x: &[f32], dither: &[f32], padded: usize) -> Option<f64> {
         let largest = x.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
         if !x.iter().all(|x| x.is_finite()) {
             return None;
@@ -173,22 +221,31 @@ impl SplitActivations {
         let unit = f64::from(largest.max(f32::MIN_POSITIVE) / LARGEST_X);
         self.high.clear();
         self.low.clear();
-        let mut offset = 0.0;
+        let (mut offset, mut total) = (0.0, 0);
         for (x, u) in x.iter().zip(dither) {
             let integer = (f64::from(*x) / unit).round() as i32;
             let high = (integer + 128) >> 8;
             self.high.push(high as i8);
             self.low.push((integer - 256 * high) as i8);
+            total += i64::from(integer);
             offset += f64::from(integer) * f64::from(CENTRE + u);
         }
         self.high.resize(padded, 0);
         self.low.resize(padded, 0);
-        Some((unit, offset))
+        (self.unit, self.total) = (unit, total);
+        Some(offset)
     }
 }
 
-/// Packs one row into `out` and returns its step. `codes` is room for the padded codes.
-fn pack(floats: &FloatKernels, values: &[f32], offsets: &[f32], codes: &mut [u8], out: &mut [u8]) -> f32 {
+/// Packs one row into `codes` and `bits`, which are zeros, and returns its step. `scratch` is room for the padded row.
+fn pack(
+    floats: &FloatKernels,
+    values: &[f32],
+    offsets: &[f32],
+    scratch: &mut [u8],
+    codes: &mut [u8],
+    bits: &mut [u8],
+) -> f32 {
     let is_finite = values.iter().fold(true, |all, value| all & value.is_finite());
     let step = floats.absmax(values) / LARGEST;
     if !is_finite {
@@ -198,11 +255,17 @@ fn pack(floats: &FloatKernels, values: &[f32], offsets: &[f32], codes: &mut [u8]
         // Too small to divide by: the products are 0 as far as a margin is concerned, unless they are compared.
         return if step == 0.0 { 0.0 } else { f32::INFINITY };
     }
-    floats.nibbles(values, 1.0 / step, offsets, &mut codes[..values.len()]);
-    for (line, codes) in out.chunks_exact_mut(LINE).zip(codes.chunks_exact(LINE_COLS)) {
-        let (lower, upper) = codes.split_at(LINE);
-        for ((byte, lower), upper) in line.iter_mut().zip(lower).zip(upper) {
-            *byte = lower & 15 | upper << 4;
+    floats.codes(values, 2.0 / step, offsets, &mut scratch[..values.len()]);
+    let blocks = codes.chunks_exact_mut(LINES * LINE).zip(bits.chunks_exact_mut(LINE));
+    for ((codes, bits), scratch) in blocks.zip(scratch.chunks_exact(BLOCK_COLS)) {
+        let (pairs, thirds) = codes.split_at_mut(2 * LINE);
+        for (group, scratch) in scratch.chunks_exact(LINE).enumerate() {
+            let pairs = &mut pairs[group / 4 * LINE..][..LINE];
+            for i in 0..LINE {
+                pairs[i] |= (scratch[i] >> 1 & 3) << (2 * (group % 4));
+                thirds[i] |= (scratch[i] >> 3) << group;
+                bits[i] |= (scratch[i] & 1) << group;
+            }
         }
     }
     step
@@ -235,18 +298,25 @@ mod tests {
         CompactRows::new(&pool, &floats, (rows, cols), read_row, |_| {}).unwrap().unwrap()
     }
 
-    fn scores(isa: Isa, rows: &CompactRows, x: &[f32]) -> Option<(Vec<f32>, Margin)> {
+    /// Approximations of every product with their distances.
+    type Bounds = Vec<(f32, f32)>;
+
+    /// Scores, and what they are refined to.
+    fn scores(isa: Isa, rows: &CompactRows, x: &[f32]) -> Option<[Bounds; 2]> {
         let mut scores = vec![0.0; rows.rows()];
         let kernel = TernaryKernel::new(isa).unwrap();
         let mut split = SplitActivations::with_capacity(x.len());
         let margin = rows.scores(&ThreadPool::new(2).unwrap(), &kernel, x, &mut split, &mut scores)?;
-        Some((scores, margin))
+        let refined = |(row, score): (usize, &f32)| rows.refined(&kernel, &split, margin, row, *score);
+        let refined = scores.iter().enumerate().map(refined).collect();
+        let distances = rows.distances(margin, 0..rows.rows());
+        Some([scores.iter().copied().zip(distances).collect(), refined])
     }
 
     proptest! {
         #[test]
         fn every_product_lies_within_its_margin_on_every_instruction_set(
-            (rows, cols, w, x) in (1_usize..40, 1_usize..300).prop_flat_map(|(rows, cols)| (
+            (rows, cols, w, x) in (1_usize..30, 1_usize..1200).prop_flat_map(|(rows, cols)| (
                 Just(rows),
                 Just(cols),
                 prop::collection::vec(-3.0_f32..3.0, rows * cols),
@@ -254,15 +324,17 @@ mod tests {
             )),
         ) {
             let compact = compact(rows, cols, &w);
-            let (expected, margin) = scores(Isa::Scalar, &compact, &x).unwrap();
+            let expected = scores(Isa::Scalar, &compact, &x).unwrap();
             for isa in Isa::available() {
-                prop_assert_eq!(scores(isa, &compact, &x).unwrap(), (expected.clone(), margin));
+                prop_assert_eq!(&scores(isa, &compact, &x).unwrap(), &expected);
             }
-            for (row, allowed) in compact.distances(margin, 0..rows).enumerate() {
-                let exact: f64 =
-                    w[row * cols..][..cols].iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
-                let distance = (f64::from(expected[row]) - exact).abs();
-                prop_assert!(distance <= f64::from(allowed), "row {} {}", row, distance);
+            for (row, w) in w.chunks_exact(cols).enumerate() {
+                let exact: f64 = w.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+                for bounds in &expected {
+                    let (score, allowed) = bounds[row];
+                    let distance = (f64::from(score) - exact).abs();
+                    prop_assert!(distance <= f64::from(allowed), "row {} {}", row, distance);
+                }
             }
         }
     }
@@ -274,23 +346,26 @@ mod tests {
             (0..rows * cols).map(|i| ((i * 7919 % 10_007) as f32 / 5003.0 - 1.0).powi(3)).collect();
         let x: Vec<f32> = (0..cols).map(|i| ((i * 31 % 97) as f32 - 48.0) / 10.0).collect();
         let compact = compact(rows, cols, &w);
-        let (scores, _) = scores(Isa::Scalar, &compact, &x).unwrap();
+        let bounds = scores(Isa::Scalar, &compact, &x).unwrap();
         let norm = x.iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt();
-        let errors = (0..rows).map(|row| {
-            let exact: f64 =
-                w[row * cols..][..cols].iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
-            (f64::from(scores[row]) - exact) / (f64::from(compact.steps[row]) * norm)
-        });
-        let variance = errors.map(|error| error * error).sum::<f64>() / rows as f64;
-        assert!((variance * 12.0 - 1.0).abs() < 0.3, "{variance}");
+        for (bounds, steps) in bounds.iter().zip([1.0, 0.5]) {
+            let errors = (0..rows).map(|row| {
+                let exact: f64 =
+                    w[row * cols..][..cols].iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+                (f64::from(bounds[row].0) - exact) / (steps * f64::from(compact.steps[row]) * norm)
+            });
+            let variance = errors.map(|error| error * error).sum::<f64>() / rows as f64;
+            assert!((variance * 12.0 - 1.0).abs() < 0.3, "{variance}");
+        }
     }
 
     #[test]
     fn what_is_not_finite_has_no_bound() {
         let rows = compact(3, 2, &[1.0, f32::NAN, 0.0, 0.0, f32::INFINITY, 1.0]);
-        let (_, margin) = scores(Isa::Scalar, &rows, &[1.0, 2.0]).unwrap();
-        let is_finite: Vec<bool> = rows.distances(margin, 0..3).map(f32::is_finite).collect();
-        assert_eq!(is_finite, [false, true, false]);
+        for bounds in scores(Isa::Scalar, &rows, &[1.0, 2.0]).unwrap() {
+            let is_finite: Vec<bool> = bounds.iter().map(|(_, distance)| distance.is_finite()).collect();
+            assert_eq!(is_finite, [false, true, false]);
+        }
         assert!(scores(Isa::Scalar, &rows, &[f32::NAN, 0.0]).is_none());
         assert!(scores(Isa::Scalar, &rows, &[0.0, 0.0]).is_some());
     }

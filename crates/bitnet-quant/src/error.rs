@@ -83,6 +83,9 @@ pub enum Error {
     /// A range that keeps nothing, or a share outside 0..=1.
     #[error("cannot clip at {0}: a magnitude must be positive, a quantile between 0 and 1")]
     InvalidClip(f64),
+    /// A rule that does not exist.
+    #[error("unknown rule {0:?}; known: absmean, absmedian, threshold, sign")]
+    UnknownRule(String),
     /// A precision that does not exist.
     #[error("unknown precision {0:?}; known: absmean, absmedian, threshold, sign, int2, int4, int8, float")]
     UnknownPrecision(String),

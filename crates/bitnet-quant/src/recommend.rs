@@ -7,7 +7,7 @@ use bitnet_core::{DisjointSlice, FloatKernels, ThreadPool};
 
 use crate::{
     Error, ErrorMeter, ErrorMetrics, IntMatrix, IntOptions, Result, TernaryOptions, TernaryRule,
-    quantize_weights_with,
+    quantize_matrix,
 };
 
 /// What weights may be stored as. A scale per matrix for ternary ones, per row for whole numbers.
@@ -34,14 +34,14 @@ impl Precision {
 
     /// The weights as they would be stored, as floats again.
     fn apply(self, pool: &ThreadPool, rows: usize, cols: usize, w: &[f32]) -> Result<Vec<f32>> {
-        let read_row = |row: usize, out: &mut [f32]| out.copy_from_slice(&w[row * cols..][..cols]);
         match self {
             Self::Ternary(rule) => {
                 let options = TernaryOptions { rule, ..TernaryOptions::default() };
-                Ok(quantize_weights_with(pool, rows, cols, &options, read_row)?.dequantize())
+                Ok(quantize_matrix(pool, w, cols, &options)?.dequantize())
             }
             Self::Int(bits) => {
                 let options = IntOptions::new(bits);
+                let read_row = |row: usize, out: &mut [f32]| out.copy_from_slice(&w[row * cols..][..cols]);
                 Ok(IntMatrix::quantize(pool, rows, cols, &options, read_row)?.dequantize())
             }
             Self::Float => Ok(w.to_vec()),
@@ -167,15 +167,17 @@ pub struct Recommendation {
     pub precision: Precision,
 }
 
-/// For each layer the precision of fewest bits that meets `threshold`, the most sensitive layers first: by the signal to
-/// noise of the first precision that was measured.
+/// For each layer the precision of fewest bits that meets `threshold`, of several the one of least noise; the most
+/// sensitive layers first, by the signal to noise of the first precision that was measured.
 pub fn recommend(layers: &[LayerErrors], threshold: &Threshold) -> Vec<Recommendation> {
     let mut ranked: Vec<&LayerErrors> = layers.iter().collect();
     let sensitivity = |layer: &LayerErrors| layer.errors.first().map_or(f64::INFINITY, |(_, e)| e.sqnr_db);
     ranked.sort_by(|a, b| sensitivity(a).total_cmp(&sensitivity(b)));
     let pick = |layer: &LayerErrors| {
         let met = layer.errors.iter().filter(|(_, error)| threshold.is_met(error));
-        let fewest = met.min_by(|(a, _), (b, _)| a.bits().total_cmp(&b.bits()));
+        let fewest = met.min_by(|(a, a_error), (b, b_error)| {
+            a.bits().total_cmp(&b.bits()).then(b_error.sqnr_db.total_cmp(&a_error.sqnr_db))
+        });
         let precision = fewest.map_or(Precision::Float, |(precision, _)| *precision);
         Recommendation { layer: layer.clone(), precision }
     };

@@ -120,5 +120,8 @@ mod tests {
         let packed = crate::PackedMatrix::new(&pool, &w, crate::Order::Panels, crate::Packing::Bits2);
         let error = packed.unwrap_err().to_string();
         assert_eq!(error, "this product takes one scale; the matrix has a scale per row");
+        let kernel = TernaryKernel::new(Isa::Scalar).unwrap();
+        let x = QuantizedActivations::from_codes(&[1], 1);
+        assert!(matches!(kernel.matmul(&pool, &w, &x, None, &mut [0.0; 2]), Err(Error::Granularity { .. })));
     }
 }

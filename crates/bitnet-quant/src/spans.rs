@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use bitnet_core::{DisjointSlice, Shape, ThreadPool};
 
+use crate::rows::Rows;
 use crate::{Error, Granularity, Result};
 
-/// `fit(values)` of everything that shares a scale, in the order of rows and columns; the rows come from
-/// `read_row(row, out)`. For one scale of all, the values are gathered first.
+/// `fit(values)` of everything that shares a scale, in the order of rows and columns. For one scale of all, the values are
+/// gathered first.
 ///
 /// Errors: [`Error::Length`] for an empty matrix or groups of no columns, [`Error::NotFinite`] names the first row with
 /// an infinity or NaN, [`Error::Core`] for a shape beyond memory.
@@ -16,7 +17,7 @@ pub(crate) fn fit<T: Clone + Default + Send>(
     pool: &ThreadPool,
     (rows, cols): (usize, usize),
     granularity: Granularity,
-    read_row: &(impl Fn(usize, &mut [f32]) + Sync),
+    source: &impl Rows,
     fit: impl Fn(&[f32]) -> T + Sync,
 ) -> Result<Vec<T>> {
     check_shape(rows, cols, granularity)?;
@@ -30,7 +31,7 @@ pub(crate) fn fit<T: Clone + Default + Send>(
         let (gathered, fits) = (DisjointSlice::new(&mut gathered), DisjointSlice::new(&mut fits));
         let is_finite = DisjointSlice::new(&mut is_finite);
         pool.split(rows, 1, |range| {
-            let mut own = vec![0.0; cols - row_len];
+            let mut scratch = vec![0.0; cols];
             for row in range {
                 // SAFETY: each row belongs to one thread.
                 let (gathered, fits) = unsafe {
@@ -39,8 +40,8 @@ pub(crate) fn fit<T: Clone + Default + Send>(
                         fits.part(row * per_row..(row + 1) * per_row),
                     )
                 };
-                let values = if row_len > 0 { gathered } else { &mut own[..] };
-                read_row(row, values);
+                let values = source.row(row, &mut scratch);
+                gathered.copy_from_slice(&values[..row_len]);
                 for (out, columns) in fits.iter_mut().zip(&spans) {
                     *out = fit(&values[columns.clone()]);
                 }
@@ -79,24 +80,6 @@ pub(crate) fn check_shape(rows: usize, cols: usize, granularity: Granularity) ->
         return at_least_one("columns of a group, at least");
     }
     Ok(())
-}
-
-/// `mean |x|`, in float64 and in 16 lanes that are added in order.
-pub(crate) fn mean_abs(values: &[f32]) -> f64 {
-    sum_abs(values) / values.len() as f64
-}
-
-/// `sum |x|`: see [`mean_abs`].
-pub(crate) fn sum_abs(values: &[f32]) -> f64 {
-    const LANES: usize = 16;
-    let (blocks, tail) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0_f64; LANES];
-    for block in blocks {
-        for i in 0..LANES {
-            lanes[i] += f64::from(block[i].abs());
-        }
-    }
-    lanes.iter().sum::<f64>() + tail.iter().map(|x| f64::from(x.abs())).sum::<f64>()
 }
 
 /// The smallest value with the share `q` of all at or below it, between two neighbours in proportion: the linear

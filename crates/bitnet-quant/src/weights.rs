@@ -3,13 +3,17 @@
 //! The rules differ in what they measure and where they cut; each can be applied to the whole matrix, to each row, or
 //! to groups of columns. Sums are taken row by row and added in order: the same on any number of threads.
 
+use std::str::FromStr;
+
 use bitnet_core::{DisjointSlice, ThreadPool};
 
-use crate::spans::{self, mean_abs, quantile, sum_abs};
+use crate::rows::{Lent, Rows};
+use crate::spans::{self, quantile};
+use crate::wide::{sum_abs, ternary_codes};
 use crate::{Error, Granularity, Result, Rounding, Scales, TernaryMatrix};
 
 /// Below this the scale stops following the weights, as in the reference implementation.
-pub(crate) const MIN_SCALE: f32 = 1e-5;
+pub const MIN_SCALE: f32 = 1e-5;
 
 /// How weights become ternary. Scales are at least 1e-5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -38,6 +42,17 @@ impl TernaryRule {
             Self::Threshold => "threshold",
             Self::Sign => "sign",
         }
+    }
+}
+
+impl FromStr for TernaryRule {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|rule| rule.name() == name)
+            .ok_or_else(|| Error::UnknownRule(name.to_owned()))
     }
 }
 
@@ -86,17 +101,43 @@ pub fn quantize_weights_with(
     options: &TernaryOptions,
     read_row: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Result<TernaryMatrix> {
+    quantize_rows(pool, rows, cols, options, &read_row)
+}
+
+/// [`quantize_weights_with`] of a float32 matrix in memory, row-major, which is read where it lies.
+///
+/// Errors: as for [`quantize_weights_with`]; [`Error::Length`] when `w` is not whole rows of `cols` values.
+pub fn quantize_matrix(
+    pool: &ThreadPool,
+    w: &[f32],
+    cols: usize,
+    options: &TernaryOptions,
+) -> Result<TernaryMatrix> {
+    let rows = w.len() / cols.max(1);
+    if rows * cols != w.len() {
+        return Err(Error::Length { what: "weights in whole rows", expected: rows * cols, got: w.len() });
+    }
+    quantize_rows(pool, rows, cols, options, &Lent { values: w, cols })
+}
+
+fn quantize_rows(
+    pool: &ThreadPool,
+    rows: usize,
+    cols: usize,
+    options: &TernaryOptions,
+    source: &impl Rows,
+) -> Result<TernaryMatrix> {
     let &TernaryOptions { rule, granularity, rounding } = options;
     let fits = match (rule, granularity) {
-        (TernaryRule::Absmean, Granularity::Tensor) => vec![absmean(pool, rows, cols, &read_row)?],
-        _ => spans::fit(pool, (rows, cols), granularity, &read_row, |values| Fit::new(rule, values))?,
+        (TernaryRule::Absmean, Granularity::Tensor) => vec![absmean(pool, rows, cols, source)?],
+        _ => spans::fit(pool, (rows, cols), granularity, source, |values| Fit::new(rule, values))?,
     };
     let columns = spans::columns(granularity, cols);
     let scales =
         Scales::new(granularity, rows, cols, fits.iter().map(|fit| fit.scale.max(MIN_SCALE)).collect())?;
-    TernaryMatrix::from_rows(pool, rows, cols, scales, |values: &mut Vec<f32>, row, codes| {
-        values.resize(cols, 0.0);
-        read_row(row, values);
+    TernaryMatrix::from_rows(pool, rows, cols, scales, |scratch: &mut Vec<f32>, row, codes| {
+        scratch.resize(cols, 0.0);
+        let values = source.row(row, scratch);
         let first = spans::first_of_row(granularity, row, columns.len());
         for (fit, columns) in fits[first..].iter().zip(&columns) {
             let place = (row * cols + columns.start) as u64;
@@ -115,7 +156,7 @@ struct Fit {
 
 impl Fit {
     fn new(rule: TernaryRule, values: &[f32]) -> Self {
-        let mean = mean_abs(values);
+        let mean = sum_abs(values) / values.len() as f64;
         match rule {
             TernaryRule::Absmean => Self { scale: mean as f32, cut: 0.0 },
             TernaryRule::Absmedian => {
@@ -144,11 +185,7 @@ impl Fit {
             (TernaryRule::Threshold, _) => {
                 pairs.for_each(|(code, w)| *code = between(*w > cut, *w < -cut));
             }
-            // One half goes to 0, the even one; what lies beyond goes to 1.
-            (_, Rounding::HalfEven) => pairs.for_each(|(code, w)| {
-                let x = w * inverse;
-                *code = between(x > 0.5, x < -0.5);
-            }),
+            (_, Rounding::HalfEven) => ternary_codes(w, inverse, codes),
             (_, Rounding::HalfAway) => pairs.for_each(|(code, w)| {
                 let x = w * inverse;
                 *code = between(x >= 0.5, x <= -0.5);
@@ -169,21 +206,15 @@ fn between(is_above: bool, is_below: bool) -> u8 {
 
 /// `mean|W|` of a matrix, without gathering it.
 #[expect(unsafe_code, reason = "threads write disjoint sums")]
-fn absmean(
-    pool: &ThreadPool,
-    rows: usize,
-    cols: usize,
-    read_row: &(impl Fn(usize, &mut [f32]) + Sync),
-) -> Result<Fit> {
+fn absmean(pool: &ThreadPool, rows: usize, cols: usize, source: &impl Rows) -> Result<Fit> {
     spans::check_shape(rows, cols, Granularity::Tensor)?;
     let mut sums = vec![0.0_f64; rows];
     let shared = DisjointSlice::new(&mut sums);
     pool.split(rows, 1, |range| {
-        let mut values = vec![0.0; cols];
+        let mut scratch = vec![0.0; cols];
         for row in range {
-            read_row(row, &mut values);
             // SAFETY: each row belongs to one thread.
-            unsafe { shared.write(row, sum_abs(&values)) };
+            unsafe { shared.write(row, sum_abs(source.row(row, &mut scratch))) };
         }
     });
     if let Some(row) = sums.iter().position(|sum| !sum.is_finite()) {
@@ -207,7 +238,11 @@ mod tests {
     ) -> Result<TernaryMatrix> {
         let pool = ThreadPool::new(threads).unwrap();
         let read_row = |row: usize, out: &mut [f32]| out.copy_from_slice(&w[row * cols..][..cols]);
-        quantize_weights_with(&pool, rows, cols, &options, read_row)
+        let matrix = quantize_weights_with(&pool, rows, cols, &options, read_row);
+        if let (Ok(matrix), Ok(lent)) = (&matrix, quantize_matrix(&pool, w, cols, &options)) {
+            assert_eq!((matrix.codes(), matrix.scales()), (lent.codes(), lent.scales()));
+        }
+        matrix
     }
 
     fn quantize(rows: usize, cols: usize, w: &[f32], threads: usize) -> Result<TernaryMatrix> {
@@ -260,6 +295,11 @@ mod tests {
             }
         }
         assert!(quantize(0, 4, &[], 1).is_err());
+        let pool = ThreadPool::new(1).unwrap();
+        for (len, cols) in [(5, 2), (0, 2), (3, 0)] {
+            let result = quantize_matrix(&pool, &vec![1.0; len], cols, &TernaryOptions::default());
+            assert!(matches!(result, Err(Error::Length { .. })));
+        }
         let no_columns = TernaryOptions { granularity: Granularity::Group(0), ..TernaryOptions::default() };
         assert!(quantize_with((1, 4), &[1.0; 4], 1, no_columns).is_err());
     }

@@ -18,6 +18,7 @@ use self::folder::Folder;
 use self::gguf::{Contents, Gguf};
 pub use self::gguf::{Decision, EncodedTernary, GgufOptions};
 use self::shards::Weights;
+pub(crate) use self::shards::{INDEX, SINGLE};
 use crate::{Error, Result};
 
 /// Named tensors, memory-mapped, with what describes them.

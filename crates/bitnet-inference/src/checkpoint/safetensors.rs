@@ -32,6 +32,7 @@ pub(super) fn read(path: &Path, bytes: &Buffer) -> Result<BTreeMap<String, Tenso
 
 fn dtype(dtype: Dtype) -> Option<DType> {
     Some(match dtype {
+        Dtype::F64 => DType::F64,
         Dtype::F32 => DType::F32,
         Dtype::F16 => DType::F16,
         Dtype::BF16 => DType::BF16,

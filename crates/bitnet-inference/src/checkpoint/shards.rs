@@ -10,8 +10,8 @@ use super::folder::Folder;
 use super::safetensors;
 use crate::{Error, Result};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const SINGLE: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// The tensors of a checkpoint and the files they are in.
 #[derive(Debug)]

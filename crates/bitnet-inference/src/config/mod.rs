@@ -14,6 +14,7 @@ use crate::module_patterns::ModulePatterns;
 use crate::rope::RopeScaling;
 
 pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// What a stored `weight_scale` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,17 @@ pub enum ScaleSense {
     Multiply,
     /// `W = codes / weight_scale` (`linear_class: bitlinear`, or none given).
     Divide,
+}
+
+impl ScaleSense {
+    /// What a code of 1 stands for.
+    pub fn scale(self, stored: f64) -> f32 {
+        match self {
+            Self::Multiply => stored as f32,
+            // In float64, and rounded once.
+            Self::Divide => (1.0 / stored) as f32,
+        }
+    }
 }
 
 /// What the stored weights are.
@@ -107,7 +119,7 @@ impl ModelConfig {
             return reader.config(gguf::read(gguf)?, None);
         }
         let raw: RawConfig = checkpoint.json(CONFIG)?.ok_or_else(|| reader.error("is missing".to_owned()))?;
-        let generation: Option<RawGeneration> = checkpoint.json("generation_config.json")?;
+        let generation: Option<RawGeneration> = checkpoint.json(GENERATION_CONFIG)?;
         reader.config(raw, generation)
     }
 }

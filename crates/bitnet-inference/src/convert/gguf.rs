@@ -3,13 +3,14 @@
 //! The keys are those that llama.cpp's and bitnet.cpp's converters write; see `config/gguf.rs`, which reads them.
 
 use std::path::Path;
-use std::str::FromStr;
 
 use bitnet_core::{FloatMatrix, ThreadPool};
 use bitnet_quant::{Codec, TernaryMatrix};
 use half::f16;
 
 use super::head::HeadType;
+use super::losses::Losses;
+use super::{ConvertOptions, Converted, Progress};
 use crate::activation::Activation;
 use crate::chat::ChatTemplate;
 use crate::checkpoint::gguf::{RowOrder, TensorType, Writer, reorder};
@@ -69,67 +70,74 @@ impl GgufWeights {
     }
 }
 
-impl FromStr for GgufWeights {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|weights| weights.name() == name).ok_or_else(|| Error::InvalidOption {
-            name: "to",
-            expected: "gguf-i2_s, gguf-tq2_0 or gguf-tq1_0",
-            got: name.to_owned(),
-        })
-    }
-}
-
 /// What to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GgufTarget {
-    /// The ternary matrices.
-    pub weights: GgufWeights,
-    /// Embedding and head.
-    pub head: HeadType,
+#[derive(Debug, Clone, Copy)]
+struct GgufTarget {
+    weights: GgufWeights,
+    head: HeadType,
 }
 
-/// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Converted {
-    /// Tensors.
-    pub tensors: usize,
-    /// Ternary matrices among them.
-    pub ternary: usize,
-    /// Ternary matrices whose scale float16 does not hold exactly; 0 for `I2_S`, which stores float32.
-    pub rounded_scales: usize,
-}
-
-/// Writes `checkpoint` as a GGUF file, with tokenizer and chat template. Codes are kept, and every block has the scale
-/// of its matrix, so that nothing is quantized twice. The file appears when it is whole.
+/// Writes a model as a GGUF file, with tokenizer and chat template. Codes are kept, and every block has the scale of its
+/// matrix, so that nothing is quantized twice. The file appears when it is whole.
 ///
-/// Errors: those of [`Model::load`]; [`Error::Checkpoint`] for what the format cannot hold, such as a linear that is not
-/// ternary or a norm in front of one; [`Error::Tokenizer`]; [`Error::Io`].
-pub fn to_gguf(
+/// Errors: [`Error::Checkpoint`] for what the format cannot hold, such as a linear that is not ternary or a norm in front
+/// of one; [`Error::Lossy`]; [`Error::Tokenizer`]; [`Error::Io`].
+pub(super) fn write(
     checkpoint: &Checkpoint,
+    model: &Model,
     path: &Path,
-    target: GgufTarget,
+    weights: GgufWeights,
+    options: &ConvertOptions,
     pool: &ThreadPool,
+    mut progress: Progress<'_>,
 ) -> Result<Converted> {
-    let model = Model::load(checkpoint, pool)?;
-    let mut tensors = Tensors { checkpoint, model: &model, target, all: Vec::new() };
+    let mut losses = Losses::default();
+    let head = options.head.unwrap_or_else(|| head_type(model, &mut losses));
+    let target = GgufTarget { weights, head };
+    let mut tensors = Tensors { checkpoint, model, target, all: Vec::new() };
     tensors.collect()?;
     let tensors = tensors.all;
+    for (tensor, scale) in tensors.iter().filter_map(|tensor| Some((tensor, tensor.scale()?))) {
+        if weights != GgufWeights::I2S && f16::from_f32(scale).to_f32() != scale {
+            losses.add(&tensor.name, "has a scale that float16 rounds");
+        }
+    }
+    let lost = losses.accept(checkpoint.path(), options.lossy)?;
     let mut writer = Writer::default();
     write_keys(&mut writer, checkpoint, &model.config, target)?;
     write_vocabulary(&mut writer, checkpoint, &model.config)?;
     for tensor in &tensors {
         writer.tensor(&tensor.name, tensor.encoding, &tensor.dims)?;
     }
-    writer.write(path, |index| tensors[index].bytes(checkpoint, target, pool))?;
-    let scales: Vec<f32> = tensors.iter().filter_map(Tensor::scale).collect();
-    let is_rounded =
-        |scale: &f32| target.weights != GgufWeights::I2S && f16::from_f32(*scale).to_f32() != *scale;
+    progress.all = writer.tensor_bytes();
+    writer.write(path, |index| {
+        let bytes = tensors[index].bytes(checkpoint, target, pool)?;
+        progress.add(bytes.len())?;
+        Ok(bytes)
+    })?;
     Ok(Converted {
+        to: options.to,
+        embedding: head.name(),
         tensors: tensors.len(),
-        ternary: scales.len(),
-        rounded_scales: scales.into_iter().filter(|scale| is_rounded(scale)).count(),
+        ternary: model.ternary_linears().count(),
+        files: 1,
+        tensor_bytes: progress.done,
+        lost,
+    })
+}
+
+/// The first type that holds every weight of embedding and head.
+fn head_type(model: &Model, losses: &mut Losses) -> HeadType {
+    let head = match &model.head {
+        Some(Linear::Float(head)) => Some(&head.weight),
+        _ => None,
+    };
+    let holds = |head_type: &HeadType| {
+        [&model.embedding].into_iter().chain(head).all(|matrix| head_type.holds(matrix))
+    };
+    [HeadType::F16, HeadType::BF16].into_iter().find(holds).unwrap_or_else(|| {
+        losses.add("token_embd.weight", "has weights that float16 rounds");
+        HeadType::F16
     })
 }
 

@@ -44,6 +44,20 @@ impl HeadType {
         }
     }
 
+    /// Whether this type has every weight of a matrix.
+    pub(super) fn holds(self, matrix: &FloatMatrix) -> bool {
+        let rounded: fn(f32) -> f32 = match self {
+            Self::F16 => |w| f16::from_f32(w).to_f32(),
+            Self::BF16 => |w| bf16::from_f32(w).to_f32(),
+            Self::Q8_0 => return false,
+        };
+        let mut row = vec![0.0; matrix.cols()];
+        (0..matrix.rows()).all(|index| {
+            matrix.read_row(index, &mut row);
+            row.iter().all(|&w| rounded(w) == w)
+        })
+    }
+
     /// The matrix in this type; `None` when a weight is beyond it.
     pub(super) fn encode(self, matrix: &FloatMatrix) -> Option<Vec<u8>> {
         let mut row = vec![0.0; matrix.cols()];

@@ -1,7 +1,167 @@
-//! Checkpoints in other formats.
+//! Checkpoints in other forms: the codes and scales of every ternary matrix stay what they are.
+//!
+//! A destination appears when it is whole; what is there already is never written over.
 
+mod describe;
 mod gguf;
 mod head;
+mod hf;
+mod losses;
+mod master;
+mod safetensors;
+mod target;
 
-pub use gguf::{Converted, GgufTarget, GgufWeights, to_gguf};
-pub use head::HeadType;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use bitnet_core::{DType, ThreadPool};
+
+pub use self::gguf::GgufWeights;
+pub use self::head::HeadType;
+pub use self::hf::HfForm;
+use self::losses::Losses;
+use self::safetensors::{Spec, write_bytes};
+pub use self::target::Target;
+use crate::model::{EMBEDDING, Model};
+use crate::{Checkpoint, Error, Result, atomic_folder};
+
+/// How to convert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvertOptions {
+    /// The form to write.
+    pub to: Target,
+    /// Type of embedding and head. Without one a folder keeps what the source has, and a GGUF file takes the first of
+    /// float16 and bfloat16 that holds every weight.
+    pub head: Option<HeadType>,
+    /// The most bytes of tensors in one file of a folder.
+    pub shard_bytes: usize,
+    /// Whether something may be lost, such as a scale that the form rounds.
+    pub lossy: bool,
+}
+
+impl ConvertOptions {
+    /// 5 GB, as transformers shards.
+    pub const SHARD_BYTES: usize = 5_000_000_000;
+
+    /// A conversion to this form that loses nothing.
+    pub fn new(to: Target) -> Self {
+        Self { to, head: None, shard_bytes: Self::SHARD_BYTES, lossy: false }
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Converted {
+    /// The form.
+    pub to: Target,
+    /// Type of the embedding.
+    pub embedding: &'static str,
+    /// Tensors.
+    pub tensors: usize,
+    /// Ternary matrices among them.
+    pub ternary: usize,
+    /// Files that hold them.
+    pub files: usize,
+    /// Bytes of all tensors.
+    pub tensor_bytes: usize,
+    /// What was not kept, a line each; empty unless [`ConvertOptions::lossy`].
+    pub lost: Vec<String>,
+}
+
+/// Writes `checkpoint` at `path` in another form, with tokenizer and chat template.
+///
+/// `progress(done, all)` is called behind every tensor, with bytes of tensors, and stops the conversion with a break.
+///
+/// Errors: those of [`Model::load`]; [`Error::Io`], also for something that is at `path` already; [`Error::Lossy`] for
+/// what would be lost unless `options` allow it; [`Error::Checkpoint`] and [`Error::Tokenizer`] for what the form has no
+/// place for; [`Error::Stopped`]. Nothing is left behind then.
+pub fn convert(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    options: &ConvertOptions,
+    pool: &ThreadPool,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Converted> {
+    refuse_existing(path)?;
+    let model = Model::load(checkpoint, pool)?;
+    let progress = Progress { path, report: progress, done: 0, all: 0 };
+    match options.to {
+        Target::Hf(form) => to_folder(checkpoint, &model, path, form, options, progress),
+        Target::Gguf(weights) => gguf::write(checkpoint, &model, path, weights, options, pool, progress),
+    }
+}
+
+/// Counts what is written.
+struct Progress<'a> {
+    path: &'a Path,
+    report: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    done: usize,
+    all: usize,
+}
+
+impl Progress<'_> {
+    /// Adds a tensor.
+    fn add(&mut self, bytes: usize) -> Result<()> {
+        self.done += bytes;
+        match (self.report)(self.done, self.all) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Stopped { path: self.path.to_owned() }),
+        }
+    }
+}
+
+fn refuse_existing(path: &Path) -> Result<()> {
+    let refuse = |kind, reason| Err(Error::io(path, io::Error::new(kind, reason)));
+    if path.file_name().is_none() {
+        return refuse(io::ErrorKind::InvalidInput, "has no name to write to");
+    }
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io(path, error)),
+        Ok(_) => refuse(io::ErrorKind::AlreadyExists, "is there already; give a new name"),
+    }
+}
+
+fn to_folder(
+    checkpoint: &Checkpoint,
+    model: &Model,
+    path: &Path,
+    form: HfForm,
+    options: &ConvertOptions,
+    mut progress: Progress<'_>,
+) -> Result<Converted> {
+    let head = match options.head {
+        None => None,
+        Some(HeadType::F16) => Some(DType::F16),
+        Some(HeadType::BF16) => Some(DType::BF16),
+        Some(HeadType::Q8_0) => {
+            let (name, expected) = ("head", "f16 or bf16 in a Hugging Face folder");
+            return Err(Error::InvalidOption { name, expected, got: HeadType::Q8_0.name().to_owned() });
+        }
+    };
+    let mut losses = Losses::default();
+    let tensors = hf::Tensors::of(checkpoint, model, form, head, &mut losses)?;
+    let lost = losses.accept(checkpoint.path(), options.lossy)?;
+    let specs = &tensors.specs;
+    let embedding = specs.iter().find(|spec| spec.name == EMBEDDING).map_or(DType::F32, |spec| spec.dtype);
+    let described = describe::files(checkpoint, model, form, embedding)?;
+    progress.all = specs.iter().map(Spec::size_bytes).sum();
+    let files = atomic_folder::write(path, |folder| {
+        let files = safetensors::write(folder, specs, options.shard_bytes, |index| {
+            progress.add(specs[index].size_bytes())?;
+            tensors.bytes(index)
+        })?;
+        described.iter().try_for_each(|(name, bytes)| write_bytes(&folder.join(name), bytes))?;
+        Ok(files)
+    })?;
+    Ok(Converted {
+        to: options.to,
+        embedding: embedding.name(),
+        tensors: specs.len(),
+        ternary: model.ternary_linears().count(),
+        files,
+        tensor_bytes: progress.done,
+        lost,
+    })
+}

@@ -41,7 +41,7 @@ fn no_weights(listed: &BTreeSet<String>) -> String {
     if any("safetensors") {
         format!("has neither {SINGLE} nor {INDEX}")
     } else if any("gguf") {
-        "has no safetensors files, only GGUF".to_owned()
+        "has no safetensors files, only GGUF: download one of them and give its path".to_owned()
     } else {
         "has no safetensors files".to_owned()
     }
@@ -103,7 +103,10 @@ mod tests {
 
     #[test]
     fn what_is_lacking_is_named() {
-        assert_eq!(wanted(&listed(&["a.gguf"])).unwrap_err(), "has no safetensors files, only GGUF");
+        assert_eq!(
+            wanted(&listed(&["a.gguf"])).unwrap_err(),
+            "has no safetensors files, only GGUF: download one of them and give its path"
+        );
         assert_eq!(wanted(&listed(&["config.json"])).unwrap_err(), "has no safetensors files");
         let adapter = wanted(&listed(&["adapter_model.safetensors"])).unwrap_err();
         assert_eq!(adapter, "has neither model.safetensors nor model.safetensors.index.json");

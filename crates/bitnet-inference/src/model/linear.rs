@@ -4,7 +4,7 @@ use bitnet_core::FloatMatrix;
 use bitnet_quant::BitLinear;
 
 /// `y = x W^T + b`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Linear {
     /// Ternary weights, int8 activations.
     Ternary(BitLinear),
@@ -13,7 +13,7 @@ pub enum Linear {
 }
 
 /// An ordinary linear.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FloatLinear {
     /// `[outputs, inputs]`.
     pub weight: FloatMatrix,

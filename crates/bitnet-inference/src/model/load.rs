@@ -6,13 +6,11 @@ use std::collections::BTreeSet;
 use bitnet_core::{DType, FloatMatrix, Tensor, ThreadPool};
 use bitnet_quant::{BitLinear, InputNorm, TernaryMatrix, quantize_weights};
 
-use super::{Attention, Block, FloatLinear, Linear, Mlp, Model};
+use super::{Attention, Block, EMBEDDING, FloatLinear, HEAD, Linear, Mlp, Model};
 use crate::checkpoint::gguf::ternarised;
 use crate::checkpoint::{Checkpoint, EncodedTernary, Stored};
 use crate::config::{CONFIG, ModelConfig, ScaleSense, WeightForm};
 use crate::{Error, Result};
-
-const EMBEDDING: &str = "model.embed_tokens.weight";
 
 impl Model {
     /// Builds the model of a checkpoint. Packed weights stay where they are mapped; masters are ternarised with the
@@ -123,11 +121,11 @@ impl Loader<'_> {
         let (rows, cols) = (self.config.vocab_size, self.config.hidden_size);
         // Packed models keep the head as floats whatever the config says; only its type tells.
         let is_ternary = match self.stored.get() {
-            Some(WeightForm::Master) => self.config.quantization.converts("lm_head"),
+            Some(WeightForm::Master) => self.config.quantization.converts(HEAD),
             _ => form(&weight) == WeightForm::Packed,
         };
         let load = if is_ternary { Self::ternary_linear } else { Self::float_linear };
-        load(self, "lm_head", rows, cols, false).map(Some)
+        load(self, HEAD, rows, cols, false).map(Some)
     }
 
     fn linear(&self, name: &str, rows: usize, cols: usize, has_bias: bool) -> Result<Linear> {
@@ -227,13 +225,10 @@ impl Loader<'_> {
         }
         let scale_name = format!("{linear}.weight_scale");
         let stored = self.scalar(&scale_name)?;
-        let scale = match self.config.quantization.scale_sense {
-            ScaleSense::Multiply => stored,
-            ScaleSense::Divide => 1.0 / stored,
-        };
         if !(stored.is_finite() && stored > 0.0) {
-            return Err(self.error(&scale_name, bitnet_quant::Error::InvalidScale(stored)));
+            return Err(self.error(&scale_name, bitnet_quant::Error::InvalidScale(stored as f32)));
         }
+        let scale = self.config.quantization.scale_sense.scale(stored);
         TernaryMatrix::from_packed(rows, cols, tensor.data().clone(), scale)
             .map_err(|error| self.error(name, error))
     }
@@ -265,14 +260,18 @@ impl Loader<'_> {
         }
     }
 
-    fn scalar(&self, name: &str) -> Result<f32> {
+    fn scalar(&self, name: &str) -> Result<f64> {
         let stored = self.tensor(name)?;
         let dims = stored.dims();
         if !matches!(dims[..], [] | [1]) {
             return Err(self.error(name, format!("has shape {dims:?}; a scale is one number")));
         }
-        let values = self.plain(name, &stored, &dims)?.to_f32().map_err(|error| self.error(name, error))?;
-        Ok(values[0])
+        let tensor = self.plain(name, &stored, &dims)?;
+        if tensor.dtype() == DType::F64 {
+            return Ok(tensor.data().typed::<f64>()[0]);
+        }
+        let values = tensor.to_f32().map_err(|error| self.error(name, error))?;
+        Ok(values[0].into())
     }
 
     /// A tensor that nothing asked for means that config and tensors disagree: a bias, a norm or a layer would be

@@ -4,12 +4,30 @@ mod linear;
 mod load;
 
 use bitnet_core::FloatMatrix;
+use bitnet_quant::BitLinear;
 pub use linear::{FloatLinear, Linear};
 
 use crate::config::{ModelConfig, WeightForm};
 
+/// Hugging Face names of [`Block::linears`], inside a block.
+pub(crate) const LINEARS: [&str; 7] = [
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+];
+
+/// Hugging Face name of the embedding's weights.
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+
+/// Hugging Face name of the head.
+pub(crate) const HEAD: &str = "lm_head";
+
 /// A model ready to be prepared by a backend.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Model {
     /// What the checkpoint says of it.
     pub config: ModelConfig,
@@ -29,7 +47,7 @@ pub struct Model {
 /// `h = x + o(sub_norm(attention(norm(x))))`, `y = h + down(sub_norm(act(gate(n)) * up(n)))` with `n = norm(h)`.
 ///
 /// `L` is [`Linear`] as loaded, or what a backend makes of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Block<L = Linear> {
     /// Attention half.
     pub attention: Attention<L>,
@@ -38,7 +56,7 @@ pub struct Block<L = Linear> {
 }
 
 /// The attention half of a block.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Attention<L = Linear> {
     /// RMSNorm in front.
     pub norm: Vec<f32>,
@@ -55,7 +73,7 @@ pub struct Attention<L = Linear> {
 }
 
 /// The feed-forward half of a block.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Mlp<L = Linear> {
     /// RMSNorm in front.
     pub norm: Vec<f32>,
@@ -73,6 +91,21 @@ impl Model {
     /// All linears, the head among them where it is one.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
         self.blocks.iter().flat_map(Block::linears).chain(&self.head)
+    }
+
+    /// All linears by their Hugging Face names, as [`Self::linears`] has them.
+    pub fn named_linears(&self) -> impl Iterator<Item = (String, &Linear)> {
+        let name = |index| LINEARS.map(|part| format!("model.layers.{index}.{part}"));
+        let names = (0..self.blocks.len()).flat_map(name).chain([HEAD.to_owned()]);
+        names.zip(self.linears())
+    }
+
+    /// The ternary ones among [`Self::named_linears`].
+    pub fn ternary_linears(&self) -> impl Iterator<Item = (String, &BitLinear)> {
+        self.named_linears().filter_map(|(name, linear)| match linear {
+            Linear::Ternary(linear) => Some((name, linear)),
+            Linear::Float(_) => None,
+        })
     }
 
     /// Number of ternary weights.
@@ -95,7 +128,14 @@ impl<L> Block<L> {
         [&a.q, &a.k, &a.v, &a.o, &m.gate, &m.up, &m.down]
     }
 
-    fn norms(&self) -> impl Iterator<Item = &Vec<f32>> {
+    /// The same, to be changed.
+    pub fn linears_mut(&mut self) -> [&mut L; 7] {
+        let (a, m) = (&mut self.attention, &mut self.mlp);
+        [&mut a.q, &mut a.k, &mut a.v, &mut a.o, &mut m.gate, &mut m.up, &mut m.down]
+    }
+
+    /// The norms of the block.
+    pub fn norms(&self) -> impl Iterator<Item = &Vec<f32>> {
         let (a, m) = (&self.attention, &self.mlp);
         [&a.norm, &m.norm].into_iter().chain(&a.sub_norm).chain(&m.sub_norm)
     }

@@ -1,7 +1,8 @@
 //! SentencePiece vocabularies of Llama models: byte-pair encoding by score, with bytes for what has no token.
 //!
 //! Such a vocabulary names no merges. Two neighbours merge when their text is a token, the token of the highest score
-//! first; so every way to cut a token in two tokens is a merge, in the order of the scores. Sources: SentencePiece,
+//! first; so every way to cut a token in two tokens is a merge, in the order of the scores. Behind a special token, too,
+//! a text begins with a space, as in llama.cpp and transformers; SentencePiece itself puts one in front only. Sources: SentencePiece,
 //! `bpe_model.cc`; transformers 5.23, `convert_slow_tokenizer.py` (`generate_merges`, `LlamaConverter`).
 
 use std::cmp::Reverse;
@@ -74,4 +75,73 @@ fn merges(vocabulary: &Vocabulary<'_>, ids: &Vocab) -> Merges {
         score(b.0).total_cmp(&score(a.0)).then((a.0, Reverse(a.1.len())).cmp(&(b.0, Reverse(b.1.len()))))
     });
     found.into_iter().map(|(_, left, right)| (left.to_owned(), right.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::tokenizer::gguf;
+
+    /// A vocabulary that `SentencePiece` 0.2.3 was trained to, and texts as it encodes them.
+    #[derive(Deserialize)]
+    struct Fixture {
+        tokens: Vec<String>,
+        scores: Vec<f64>,
+        kinds: Vec<i32>,
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        text: String,
+        ids: Vec<u32>,
+    }
+
+    fn fixture() -> Fixture {
+        let text = include_str!("../../../../tests/fixtures/sentencepiece.json");
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn vocabulary(fixture: &Fixture, scores: Option<Vec<f64>>) -> Vocabulary<'_> {
+        Vocabulary {
+            model: "llama",
+            pre_tokenizer: "",
+            tokens: fixture.tokens.iter().map(|token| token.as_str().into()).collect(),
+            kinds: fixture.kinds.iter().map(|&kind| TokenKind::of(f64::from(kind))).collect(),
+            scores,
+            merges: Vec::new(),
+            bos: Some(1),
+            eos: Some(2),
+            unknown: Some(0),
+            ends: vec![2],
+            add_bos: None,
+            add_eos: None,
+            add_space_prefix: None,
+        }
+    }
+
+    #[test]
+    fn texts_are_encoded_as_sentence_piece_does() {
+        let fixture = fixture();
+        let tokenizer = gguf::build(&vocabulary(&fixture, Some(fixture.scores.clone()))).unwrap();
+        for Case { text, ids } in &fixture.cases {
+            let got = tokenizer.encode_fast(text.as_str(), false).unwrap();
+            assert_eq!(got.get_ids(), ids, "{text:?}");
+            let with_bos = tokenizer.encode_fast(text.as_str(), true).unwrap();
+            assert_eq!(with_bos.get_ids(), [&[1], &ids[..]].concat(), "{text:?}");
+            assert_eq!(tokenizer.decode(ids, true).unwrap(), *text);
+        }
+    }
+
+    #[test]
+    fn ids_stand_in_for_lost_scores() {
+        let fixture = fixture();
+        let tokenizer =
+            gguf::build(&vocabulary(&fixture, Some(vec![-1000.0; fixture.tokens.len()]))).unwrap();
+        for Case { text, ids } in &fixture.cases {
+            assert_eq!(tokenizer.encode_fast(text.as_str(), false).unwrap().get_ids(), ids, "{text:?}");
+        }
+    }
 }

@@ -431,7 +431,10 @@ fn a_model_or_revision_that_is_not_there_is_named() {
 #[test]
 fn a_model_without_safetensors_is_refused_before_anything_is_fetched() {
     let world = World::new(files(&[("README.md", b"", false), ("model-i2_s.gguf", b"GGUF", true)]));
-    assert_eq!(world.reason(), "owner/name: has no safetensors files, only GGUF");
+    assert_eq!(
+        world.reason(),
+        "owner/name: has no safetensors files, only GGUF: download one of them and give its path"
+    );
     assert_eq!(world.hub.home.requests().len(), 1);
 }
 

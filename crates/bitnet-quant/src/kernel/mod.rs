@@ -12,15 +12,15 @@
 //! | `sparse_rows.rs` | one token, some rows | [`crate::Order::Rows`] |
 //! | `sparse_columns.rs` | one token, some columns | [`crate::Order::Columns`] |
 //! | `tile.rs`, `unpack.rs` | many tokens | any |
-//! | `nibbles.rs` | one token, rows of four bits | [`crate::CompactRows`] |
+//! | `planes.rs` | one token, rows of three bits and of one | [`crate::CompactRows`] |
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod choose;
 mod dense;
 mod finish;
-mod nibbles;
 mod peak;
+pub(crate) mod planes;
 mod portable;
 mod product;
 mod self_test;

@@ -63,7 +63,7 @@ impl Vector for Portable {
     const BYTES: usize = 16;
     const HAS_WIDE_DOT: bool = true;
     const MAX_STEPS: usize = 1 << 12;
-    const MAX_NIBBLE_STEPS: usize = 1 << 12;
+    const MAX_OCTAL_STEPS: usize = 1 << 12;
     const PAIR_SHIFT: usize = 0;
     const CENTRES_TRITS: bool = false;
 
@@ -95,8 +95,18 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    unsafe fn nibble(self, nibble: usize) -> Self {
-        self.map(|byte| byte >> (4 * nibble) & 15)
+    unsafe fn low_pair(self, pair: usize) -> Self {
+        self.map(|byte| byte >> (2 * pair) & 3)
+    }
+
+    #[inline(always)]
+    unsafe fn bit(self, bit: usize) -> Self {
+        self.map(|byte| (byte >> bit & 1) << 2)
+    }
+
+    #[inline(always)]
+    unsafe fn or(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use bitnet_core::{DisjointSlice, ThreadPool};
 use super::finish::{Finish, Sums, Then};
 use super::tile::TileProduct;
 use super::unpack::TileSource;
-use super::{LANES, TernaryKernel, check_lengths};
+use super::{LANES, TernaryKernel, check_lengths, planes};
 use crate::activation::{MANY_TOKENS, TOKEN_BLOCK};
 use crate::packing::LINE;
 use crate::{Error, Order, PackedMatrix, Packing, QuantizedActivations, Result, TernaryMatrix};
@@ -34,6 +34,7 @@ pub struct Product<'a> {
 /// A product as the threads see it.
 struct Task<'a, O> {
     source: TileSource<'a>,
+    scale: f32,
     bias: Option<&'a [f32]>,
     out: O,
     then: Then,
@@ -78,7 +79,7 @@ impl TernaryKernel {
     /// `out[t, r] = W_q[r] . x_q[t] * weight_scale / activation_scale[t] (+ bias[r])`, `[tokens, rows]`, from the layout
     /// of checkpoints.
     ///
-    /// Errors: [`Error::Length`] when columns, bias or output do not fit.
+    /// Errors: [`Error::Length`] when columns, bias or output do not fit, [`Error::Granularity`] for several scales.
     pub fn matmul(
         &self,
         pool: &ThreadPool,
@@ -87,7 +88,8 @@ impl TernaryKernel {
         bias: Option<&[f32]>,
         out: &mut [f32],
     ) -> Result<()> {
-        self.scaled(pool, x, [Task { source: TileSource::Checkpoint(w), bias, out, then: Then::Store }])
+        let (source, scale) = (TileSource::Checkpoint(w), w.one_scale()?);
+        self.scaled(pool, x, [Task { source, scale, bias, out, then: Then::Store }])
     }
 
     /// Several products of the same activations with prepared matrices, in one dispatch: see [`Self::matmul`].
@@ -102,6 +104,7 @@ impl TernaryKernel {
             x,
             products.map(|Product { w, bias, out, then }| Task {
                 source: TileSource::Packed(w),
+                scale: w.scale(),
                 bias,
                 out,
                 then,
@@ -109,9 +112,9 @@ impl TernaryKernel {
         )
     }
 
-    /// Products of neighbouring rows of four bits and one token of 16 bits: see `nibbles.rs`.
+    /// Products of neighbouring rows of three bits and one token of 16 bits: see `planes.rs`.
     #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
-    pub(crate) fn nibble_products(
+    pub(crate) fn octal_products(
         &self,
         data: &[u8],
         row_bytes: usize,
@@ -120,7 +123,16 @@ impl TernaryKernel {
         out: &mut [i64],
     ) {
         // SAFETY: `new` found the instruction set on this CPU.
-        unsafe { (self.table.nibbles)(data, row_bytes, high, low, out) }
+        unsafe { (self.table.octals)(data, row_bytes, high, low, out) }
+    }
+
+    /// The product of a row of one bit, the sum of `x` where it is set.
+    #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
+    pub(crate) fn bit_product(&self, row: &[u8], high: &[i8], low: &[i8]) -> i64 {
+        let mut product = [0];
+        // SAFETY: as above.
+        unsafe { (self.table.bits)(row, row.len(), high, low, &mut product) }
+        product[0] / planes::BIT
     }
 
     #[expect(unsafe_code, reason = "threads write disjoint outputs")]
@@ -166,8 +178,9 @@ impl TernaryKernel {
             }
         }
         let x = &*in_blocks(x, &products.each_ref().map(|task| task.source));
-        let products = products.map(|Task { source, bias, out, then }| Task {
+        let products = products.map(|Task { source, scale, bias, out, then }| Task {
             source,
+            scale,
             bias,
             out: DisjointSlice::new(out),
             then,
@@ -181,9 +194,9 @@ impl TernaryKernel {
                     tile -= tiles_of(products[which].source);
                     which += 1;
                 }
-                let Task { source, bias, out, then } = &products[which];
+                let Task { source, scale, bias, out, then } = &products[which];
                 let finish = Finish {
-                    weight_scale: source.scale(),
+                    weight_scale: *scale,
                     activation_scales: x.scales(),
                     bias: *bias,
                     then: *then,

@@ -5,8 +5,8 @@ use crate::kernel::finish::{Finish, Sums};
 use crate::kernel::tile::TileProduct;
 use crate::kernel::unpack::TileSource;
 
-/// `(data, bytes of a row, high, low, out)`: see `nibbles.rs`.
-type Nibbles = unsafe fn(&[u8], usize, &[i8], &[i8], &mut [i64]);
+/// `(data, bytes of a row, high, low, out)`: see `planes.rs`.
+type Planes = unsafe fn(&[u8], usize, &[i8], &[i8], &mut [i64]);
 /// `(weights, columns, x, scratch, out)`: see `sparse_columns.rs`.
 type Columns = unsafe fn(&PackedMatrix, &[u32], &[i8], &mut [i32], &mut [i32]);
 
@@ -18,8 +18,10 @@ pub(super) struct Table {
     pub(super) base3: Option<OneToken>,
     /// Whether the functions of `base3` give `(t - 1) . x` rather than `t . x`.
     pub(super) centres_trits: bool,
-    /// See `nibbles.rs`.
-    pub(super) nibbles: Nibbles,
+    /// Planes of three bits.
+    pub(super) octals: Planes,
+    /// Planes of one bit.
+    pub(super) bits: Planes,
     /// See `tile.rs`.
     pub(super) tile: unsafe fn(&mut TileProduct<'_>),
     /// See `unpack.rs`.
@@ -67,7 +69,7 @@ macro_rules! table {
         use $crate::kernel::table::{OneToken, Table};
         use $crate::kernel::tile::TileProduct;
         use $crate::kernel::unpack::TileSource;
-        use $crate::kernel::{dense, nibbles, peak, sparse_columns, sparse_rows, unpack};
+        use $crate::kernel::{dense, peak, planes, sparse_columns, sparse_rows, unpack};
 
         pub(in $crate::kernel) static TABLE: Table = Table {
             bits2: OneToken { dense: dense_bits2, rows: rows_bits2, columns: columns_bits2 },
@@ -77,7 +79,8 @@ macro_rules! table {
                 None
             },
             centres_trits: <$vector>::CENTRES_TRITS,
-            nibbles: nibbles_of,
+            octals: octals_of,
+            bits: bits_of,
             tile: $tile,
             unpack: unpack_of,
             finish: finish_of,
@@ -100,8 +103,11 @@ macro_rules! table {
             columns_base3(w: &PackedMatrix, columns: &[u32], x: &[i8], scratch: &mut [i32], out: &mut [i32])
             = sparse_columns::base3::<$vector, $groups>(w.data(), w.unit_bytes(), columns, x, scratch, out));
         table!(@function #[$features]
-            nibbles_of(data: &[u8], row_bytes: usize, high: &[i8], low: &[i8], out: &mut [i64])
-            = nibbles::nibbles::<$vector>(data, row_bytes, high, low, out));
+            octals_of(data: &[u8], row_bytes: usize, high: &[i8], low: &[i8], out: &mut [i64])
+            = planes::planes::<$vector, 3>(data, row_bytes, high, low, out));
+        table!(@function #[$features]
+            bits_of(data: &[u8], row_bytes: usize, high: &[i8], low: &[i8], out: &mut [i64])
+            = planes::planes::<$vector, 1>(data, row_bytes, high, low, out));
         table!(@function #[$features]
             unpack_of(w: TileSource<'_>, row: usize, cols: std::ops::Range<usize>, tile: &mut [u8])
             = unpack::unpack::<$vector>(w, row, cols, tile));

@@ -35,13 +35,6 @@ impl TileSource<'_> {
         }
     }
 
-    pub(super) fn scale(self) -> f32 {
-        match self {
-            Self::Checkpoint(w) => w.scale(),
-            Self::Packed(w) => w.scale(),
-        }
-    }
-
     /// Columns of a line of a row.
     pub(super) fn line_codes(self) -> usize {
         match self {

@@ -18,8 +18,8 @@ pub(super) trait Vector: Copy {
     const HAS_WIDE_DOT: bool;
     /// Calls of `dot` with codes up to 3 that a sum takes.
     const MAX_STEPS: usize;
-    /// The same with codes up to 15.
-    const MAX_NIBBLE_STEPS: usize;
+    /// The same with codes up to 7.
+    const MAX_OCTAL_STEPS: usize;
     /// How far `pair` leaves a code above its place, times its index: 2 where masking is enough, 0 where `dot` takes
     /// small codes only and the code is shifted down.
     const PAIR_SHIFT: usize;
@@ -35,8 +35,11 @@ pub(super) trait Vector: Copy {
     unsafe fn repeat(at: *const i8) -> Self;
     /// The two bits `pair` of every byte, shifted up by `PAIR_SHIFT * pair`.
     unsafe fn pair(self, pair: usize) -> Self;
-    /// The four bits `nibble` of every byte.
-    unsafe fn nibble(self, nibble: usize) -> Self;
+    /// The two bits `pair` of every byte, shifted down.
+    unsafe fn low_pair(self, pair: usize) -> Self;
+    /// The bit `bit` of every byte, as a third bit: 0 or 4.
+    unsafe fn bit(self, bit: usize) -> Self;
+    unsafe fn or(self, other: Self) -> Self;
     /// Bytes in base 3 as `dot` takes them.
     unsafe fn trits(self) -> Self;
     /// Every byte times 3, modulo 256.

@@ -1,8 +1,9 @@
 //! From the residual stream to logits: all of them, or those that a sampler can choose.
 //!
-//! For a choice, every row is scored from four bits, with a bound on the error (see `bitnet_quant::compact_rows`). The
+//! For a choice, every row is scored from three bits, with a bound on the error (see `bitnet_quant::compact_rows`). The
 //! exact logits of the rows with the best scores are a level that others must reach; those whose score can, within its
-//! bound, are computed exactly as well. What is left has the same logits as a full head, and misses none that counts.
+//! bound, are scored from a fourth bit as well, and computed exactly if they still can. What is left has the same logits
+//! as a full head, and misses none that counts.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -128,10 +129,13 @@ impl CpuSequence {
         let exact = |id: u32| head.weight.row_dot(&self.compute.floats, id as usize, x);
         let level = choice.level(cut, exact);
         choice.take_candidates(cut, compact, margin, level);
+        let refined = choice.candidates.len();
+        choice.refine(&self.compute, cut, compact, margin, level);
         rescore(&self.compute, &head.weight, x, &mut choice.candidates);
         let rescored = choice.candidates.len() + seeds;
         let row_bytes = head.weight.size_bytes() / head.weight.rows();
-        self.traffic.weight_bytes += (compact.size_bytes() + rescored * row_bytes) as u64;
+        let looked_at = compact.size_bytes() + refined * compact.refined_bytes();
+        self.traffic.weight_bytes += (looked_at + rescored * row_bytes) as u64;
         self.traffic.scored_rows += vocab_size as u64;
         self.traffic.rescored_rows += rescored as u64;
         true
@@ -189,6 +193,30 @@ impl ChoiceScratch {
         }
         let lowest = best - cut.below_best;
         if cut.top_k == usize::MAX { lowest } else { worst.max(lowest) }
+    }
+
+    /// Of the candidates, keeps those that can reach `level` by their refined scores.
+    #[expect(unsafe_code, reason = "threads write disjoint candidates")]
+    fn refine(
+        &mut self,
+        compute: &Compute,
+        cut: &Cut<'_>,
+        compact: &CompactRows,
+        margin: Margin,
+        level: f32,
+    ) {
+        let Self { scores, split, candidates, .. } = self;
+        let len = candidates.len();
+        let shared = DisjointSlice::new(candidates);
+        compute.pool.split(len, 64, |range| {
+            // SAFETY: ranges of a split are disjoint.
+            for Candidate { id, logit } in unsafe { shared.part(range) } {
+                let id = *id as usize;
+                let (score, distance) = compact.refined(&compute.ternary, split, margin, id, scores[id]);
+                *logit = cut.penalise(id, score + distance);
+            }
+        });
+        candidates.retain(|candidate| !is_below(candidate.logit, level));
     }
 
     /// Keeps every token whose penalised logit can reach `level`.

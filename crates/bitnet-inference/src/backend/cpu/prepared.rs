@@ -29,7 +29,7 @@ pub(super) enum PreparedLinear {
 #[derive(Debug)]
 pub(super) enum Head {
     Ternary(PackedLinear),
-    /// With its rows in four bits, where there is no bias.
+    /// With its rows in a few bits, where there is no bias.
     Float(FloatLinear, Option<CompactRows>),
 }
 

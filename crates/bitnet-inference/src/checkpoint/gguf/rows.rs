@@ -14,6 +14,17 @@ pub(crate) enum RowOrder {
     LlamaCpp,
 }
 
+impl RowOrder {
+    /// Where row `row` of a head in this order stands in the other.
+    pub(crate) fn source(self, row: usize, head_dim: usize) -> usize {
+        let half = head_dim / 2;
+        match self {
+            Self::HuggingFace => row % half * 2 + row / half,
+            Self::LlamaCpp => row % 2 * half + row / 2,
+        }
+    }
+}
+
 /// Brings the rows of a tensor from the other order `to` this one; a bias has rows of one value. Rows are whole blocks
 /// and a head is an even number of them.
 pub(crate) fn reorder(
@@ -25,13 +36,8 @@ pub(crate) fn reorder(
 ) -> Vec<u8> {
     let (rows, scale) = bytes.split_at(bytes.len() - tensor_type.tail());
     let row = rows.len() / (heads * head_dim);
-    let half = head_dim / 2;
-    let source = |within: usize| match to {
-        RowOrder::HuggingFace => within % half * 2 + within / half,
-        RowOrder::LlamaCpp => within % 2 * half + within / 2,
-    };
-    let from = |to: usize| to - to % head_dim + source(to % head_dim);
-    let rows = (0..heads * head_dim).flat_map(|to| &rows[from(to) * row..][..row]);
+    let from = |at: usize| at - at % head_dim + to.source(at % head_dim, head_dim);
+    let rows = (0..heads * head_dim).flat_map(|at| &rows[from(at) * row..][..row]);
     rows.chain(scale).copied().collect()
 }
 

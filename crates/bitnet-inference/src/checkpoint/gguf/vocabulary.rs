@@ -60,7 +60,7 @@ impl TokenKind {
     }
 
     /// What no number names is a piece of text, as in llama.cpp.
-    fn of(number: f64) -> Self {
+    pub(crate) fn of(number: f64) -> Self {
         let all = [Self::Unknown, Self::Control, Self::UserDefined, Self::Unused, Self::Byte];
         all.into_iter().find(|kind| f64::from(kind.number()) == number).unwrap_or(Self::Normal)
     }

@@ -89,6 +89,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Bytes of all tensors.
+    pub(crate) fn tensor_bytes(&self) -> usize {
+        self.sizes.iter().sum()
+    }
+
     /// Writes the file beside `path` and renames it; `data(i)` gives the bytes of tensor `i`, in order.
     ///
     /// Errors: [`Error::Io`], and those of `data`; nothing is left behind then.

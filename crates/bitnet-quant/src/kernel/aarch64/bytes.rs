@@ -36,14 +36,18 @@ macro_rules! bytes {
         }
 
         #[inline(always)]
-        unsafe fn nibble(self, nibble: usize) -> Self {
-            unsafe {
-                if nibble == 0 {
-                    Self(vandq_u8(self.0, vdupq_n_u8(15)))
-                } else {
-                    Self(vshrq_n_u8::<4>(self.0))
-                }
-            }
+        unsafe fn low_pair(self, pair: usize) -> Self {
+            unsafe { self.pair(pair) }
+        }
+
+        #[inline(always)]
+        unsafe fn bit(self, bit: usize) -> Self {
+            unsafe { Self(vandq_u8(vshlq_u8(self.0, vdupq_n_s8(2 - bit as i8)), vdupq_n_u8(4))) }
+        }
+
+        #[inline(always)]
+        unsafe fn or(self, other: Self) -> Self {
+            unsafe { Self(vorrq_u8(self.0, other.0)) }
         }
 
         #[inline(always)]

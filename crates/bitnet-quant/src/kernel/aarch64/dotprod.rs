@@ -57,7 +57,7 @@ impl Vector for Dotprod {
     const HAS_WIDE_DOT: bool = true;
     // 4 * 3 * 128 a step, or 4 * 15 * 128, in four sums that are added at the end: 4 * 7680 * 16,384 is below 2^29.
     const MAX_STEPS: usize = 1 << 14;
-    const MAX_NIBBLE_STEPS: usize = 1 << 14;
+    const MAX_OCTAL_STEPS: usize = 1 << 14;
     const CENTRES_TRITS: bool = true;
 
     type Sum = int32x4_t;

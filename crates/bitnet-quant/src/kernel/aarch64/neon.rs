@@ -28,7 +28,7 @@ impl Vector for Neon {
     // A step adds one product, up to 3 * 128, to a sum: 85 * 384 = 32,640 is below 2^15.
     const MAX_STEPS: usize = 85;
     // Up to 15 * 128: 17 * 1920 = 32,640.
-    const MAX_NIBBLE_STEPS: usize = 17;
+    const MAX_OCTAL_STEPS: usize = 36;
     const CENTRES_TRITS: bool = false;
 
     /// Of the lower and of the upper 8 bytes, a sum each.

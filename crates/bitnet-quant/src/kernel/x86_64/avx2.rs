@@ -25,7 +25,7 @@ impl Vector for Avx2 {
     const HAS_WIDE_DOT: bool = false;
     // Neighbours add up to 3 * 2 * 128 a step in 16 bits, or 15 * 2 * 128.
     const MAX_STEPS: usize = 32;
-    const MAX_NIBBLE_STEPS: usize = 8;
+    const MAX_OCTAL_STEPS: usize = 18;
     const PAIR_SHIFT: usize = 0;
     const CENTRES_TRITS: bool = false;
 
@@ -54,9 +54,26 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn nibble(self, nibble: usize) -> Self {
-        let shifted = if nibble == 0 { self.0 } else { unsafe { _mm256_srli_epi16::<4>(self.0) } };
-        Self(unsafe { _mm256_and_si256(shifted, _mm256_set1_epi8(15)) })
+    unsafe fn low_pair(self, pair: usize) -> Self {
+        unsafe { self.pair(pair) }
+    }
+
+    #[inline(always)]
+    unsafe fn bit(self, bit: usize) -> Self {
+        unsafe {
+            let by = |count: usize| _mm_cvtsi32_si128(count as i32);
+            let shifted = if bit < 2 {
+                _mm256_sll_epi16(self.0, by(2 - bit))
+            } else {
+                _mm256_srl_epi16(self.0, by(bit - 2))
+            };
+            Self(_mm256_and_si256(shifted, _mm256_set1_epi8(4)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn or(self, other: Self) -> Self {
+        Self(unsafe { _mm256_or_si256(self.0, other.0) })
     }
 
     #[inline(always)]

@@ -47,7 +47,7 @@ impl Vector for Avx512Vnni {
     const HAS_WIDE_DOT: bool = true;
     // 2 * 64 * 128 * 4 stays below 2^31 up to 32,767 steps.
     const MAX_STEPS: usize = 1 << 14;
-    const MAX_NIBBLE_STEPS: usize = 1 << 14;
+    const MAX_OCTAL_STEPS: usize = 1 << 14;
     const PAIR_SHIFT: usize = 2;
     const CENTRES_TRITS: bool = false;
 
@@ -74,9 +74,29 @@ impl Vector for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn nibble(self, nibble: usize) -> Self {
-        let shifted = if nibble == 0 { self.0 } else { unsafe { _mm512_srli_epi16::<4>(self.0) } };
-        Self(unsafe { _mm512_and_si512(shifted, _mm512_set1_epi8(15)) })
+    unsafe fn low_pair(self, pair: usize) -> Self {
+        unsafe {
+            let shifted = _mm512_srl_epi16(self.0, _mm_cvtsi32_si128(2 * pair as i32));
+            Self(_mm512_and_si512(shifted, _mm512_set1_epi8(3)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn bit(self, bit: usize) -> Self {
+        unsafe {
+            let by = |count: usize| _mm_cvtsi32_si128(count as i32);
+            let shifted = if bit < 2 {
+                _mm512_sll_epi16(self.0, by(2 - bit))
+            } else {
+                _mm512_srl_epi16(self.0, by(bit - 2))
+            };
+            Self(_mm512_and_si512(shifted, _mm512_set1_epi8(4)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn or(self, other: Self) -> Self {
+        Self(unsafe { _mm512_or_si512(self.0, other.0) })
     }
 
     #[inline(always)]

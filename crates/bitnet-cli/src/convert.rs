@@ -1,0 +1,64 @@
+//! `bitnet convert`.
+
+use std::ops::ControlFlow;
+
+use bitnet_core::ThreadPool;
+use bitnet_inference::convert::{self, ConvertOptions, Converted, Target};
+use bitnet_inference::{Checkpoint, Error};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::args::ConvertArgs;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::output::{self, grouped};
+
+/// Writes a model in another form.
+pub(crate) fn convert(args: ConvertArgs) -> Result<(), Failure> {
+    let options = ConvertOptions {
+        to: args.to.unwrap_or_else(|| Target::of_path(&args.destination)),
+        head: args.head,
+        shard_bytes: args.shard_size,
+        lossy: args.lossy,
+    };
+    let pool = ThreadPool::new(args.threads.unwrap_or_else(ThreadPool::default_threads))?;
+    let (source, gguf) = (args.source, args.gguf.options);
+    let checkpoint = interrupt::or_done(move || Ok(Checkpoint::find(Some(&source), &gguf)?))?;
+    let bar = progress_bar();
+    let converted = convert::convert(&checkpoint, &args.destination, &options, &pool, &mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        if interrupt::is_pressed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    let converted = converted.map_err(|error| match error {
+        Error::Stopped { .. } => Failure::Interrupted,
+        error => error.into(),
+    })?;
+    output::table(&rows(&converted, &args.destination.display().to_string()))
+}
+
+/// On stderr, and only where that is a terminal.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    match ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn rows(converted: &Converted, path: &str) -> Vec<(&'static str, String)> {
+    let Converted { to, embedding, tensors, ternary, files, tensor_bytes, lost } = converted;
+    let in_files = if *files == 1 { String::new() } else { format!(", in {files} files") };
+    let mut rows = vec![
+        ("written", path.to_owned()),
+        ("form", to.to_string()),
+        ("tensors", format!("{}, {ternary} of them ternary{in_files}", grouped(*tensors))),
+        ("embedding", (*embedding).to_owned()),
+        ("bytes", grouped(*tensor_bytes)),
+    ];
+    if lost.is_empty() {
+        rows.push(("lost", "nothing".to_owned()));
+    }
+    rows.extend(lost.iter().map(|line| ("lost", line.clone())));
+    rows
+}

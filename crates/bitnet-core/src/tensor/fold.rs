@@ -1,0 +1,162 @@
+//! The one way of reduction: elements are folded into an accumulator per output.
+//!
+//! What is folded in which order follows from shape and strides alone, never from the number of threads. Where the reduced
+//! dimensions lie innermost, an output is folded block by block, each in lanes. Where the kept ones do, rows are folded
+//! into a row of accumulators, so that memory is read in its order.
+
+use std::ops::Range;
+
+use crate::{Error, Result, Tensor};
+
+use super::Element;
+use super::threads::fill;
+use super::walk::{Walk, strided};
+
+/// Elements that one accumulator takes before it is joined with the next.
+const BLOCK: usize = 1 << 16;
+/// Accumulators that take turns in a run.
+const LANES: usize = 16;
+/// Columns whose accumulators stay in the first cache.
+const COLUMNS: usize = 512;
+/// Elements worth the start of a job.
+const GRAIN: usize = 1 << 14;
+
+/// A reduction of elements of type `T`.
+pub(super) trait Fold<T>: Sync {
+    /// What has been seen of the elements.
+    type Accumulator: Copy + Send;
+    /// The result.
+    type Output: Element;
+
+    /// Nothing seen.
+    fn start(&self) -> Self::Accumulator;
+    /// One more, number `at` of those that are reduced together.
+    fn step(&self, seen: Self::Accumulator, x: T, at: usize) -> Self::Accumulator;
+    /// Both, in any order.
+    fn join(&self, a: Self::Accumulator, b: Self::Accumulator) -> Self::Accumulator;
+    /// The result.
+    fn finish(&self, seen: Self::Accumulator) -> Self::Output;
+}
+
+/// Folds the dimensions of `x` that `reduced` marks; the outputs are those of the others, row-major.
+pub(super) fn fold<T: Element, F: Fold<T>>(x: &Tensor, reduced: &[bool], fold: &F) -> Result<Vec<F::Output>> {
+    let part = |wanted: bool| -> (Vec<usize>, Vec<isize>) {
+        (0..x.rank())
+            .filter(|&axis| reduced[axis] == wanted)
+            .map(|axis| (x.dims()[axis], x.strides[axis]))
+            .unzip()
+    };
+    let ((kept_dims, kept_strides), (dims, strides)) = (part(false), part(true));
+    let storage = x.elements::<T>();
+    let folding = Folding {
+        storage: &storage,
+        kept: Walk::new(&kept_dims, [(&kept_strides, x.offset)]),
+        reduced: Walk::new(&dims, [(&strides, 0)]),
+        count: dims.iter().product(),
+        fold,
+    };
+    let outputs: usize = kept_dims.iter().product();
+    if folding.kept.inner == [1] && folding.kept.inner_len >= LANES && folding.reduced.inner != [1] {
+        return folding.by_rows(outputs);
+    }
+    folding.by_blocks(outputs)
+}
+
+struct Folding<'a, T, F> {
+    storage: &'a [T],
+    kept: Walk<1>,
+    /// Offsets from that of the output.
+    reduced: Walk<1>,
+    /// Elements per output.
+    count: usize,
+    fold: &'a F,
+}
+
+impl<T: Element, F: Fold<T>> Folding<'_, T, F> {
+    /// Each output on its own, in blocks.
+    fn by_blocks(&self, outputs: usize) -> Result<Vec<F::Output>> {
+        let blocks = self.count.div_ceil(BLOCK).max(1);
+        let mut seen = self.accumulators(outputs * blocks)?;
+        let grain = (GRAIN / self.count.clamp(1, GRAIN)).max(1);
+        fill(&mut seen, grain, |start, seen| {
+            let end = start + seen.len();
+            self.kept.runs(start / blocks..end.div_ceil(blocks), |output, [first], len| {
+                for i in 0..len {
+                    let offset = first.wrapping_add_signed(i as isize * self.kept.inner[0]);
+                    let units = (output + i) * blocks..(output + i + 1) * blocks;
+                    for unit in units.start.max(start)..units.end.min(end) {
+                        let block = (unit - units.start) * BLOCK;
+                        seen[unit - start] = self.block(offset, block..self.count.min(block + BLOCK));
+                    }
+                }
+            });
+        });
+        let join = |seen: &[F::Accumulator]| seen.iter().copied().reduce(|a, b| self.fold.join(a, b));
+        Ok(seen.chunks_exact(blocks).filter_map(join).map(|seen| self.fold.finish(seen)).collect())
+    }
+
+    fn block(&self, offset: usize, elements: Range<usize>) -> F::Accumulator {
+        let mut seen = self.fold.start();
+        self.reduced.runs(elements, |at, [from_offset], len| {
+            // Offsets below that of the output have wrapped.
+            let first = offset.wrapping_add(from_offset);
+            let run = match self.reduced.inner {
+                [1] => self.run(&self.storage[first..first + len], at),
+                [stride] => self.steps(self.fold.start(), strided(self.storage, first, stride, len), at),
+            };
+            seen = self.fold.join(seen, run);
+        });
+        seen
+    }
+
+    /// In lanes, which are joined at the end.
+    fn run(&self, x: &[T], at: usize) -> F::Accumulator {
+        let (chunks, tail) = x.as_chunks::<LANES>();
+        let mut lanes = [self.fold.start(); LANES];
+        for (chunk, x) in chunks.iter().enumerate() {
+            for lane in 0..LANES {
+                lanes[lane] = self.fold.step(lanes[lane], x[lane], at + chunk * LANES + lane);
+            }
+        }
+        let rest = self.steps(self.fold.start(), tail.iter().copied(), at + x.len() - tail.len());
+        if chunks.is_empty() { rest } else { lanes.into_iter().fold(rest, |a, b| self.fold.join(a, b)) }
+    }
+
+    fn steps(&self, seen: F::Accumulator, x: impl Iterator<Item = T>, at: usize) -> F::Accumulator {
+        x.enumerate().fold(seen, |seen, (i, x)| self.fold.step(seen, x, at + i))
+    }
+
+    /// Rows of outputs that lie side by side, row of elements by row.
+    fn by_rows(&self, outputs: usize) -> Result<Vec<F::Output>> {
+        let mut seen = self.accumulators(outputs)?;
+        let grain = (GRAIN / self.count.clamp(1, GRAIN)).max(LANES);
+        fill(&mut seen, grain, |start, seen| {
+            self.kept.runs(start..start + seen.len(), |output, [first], len| {
+                for (i, columns) in seen[output - start..][..len].chunks_mut(COLUMNS).enumerate() {
+                    self.columns(first + i * COLUMNS, columns);
+                }
+            });
+        });
+        Ok(seen.into_iter().map(|seen| self.fold.finish(seen)).collect())
+    }
+
+    fn columns(&self, offset: usize, seen: &mut [F::Accumulator]) {
+        let [stride] = self.reduced.inner;
+        self.reduced.runs(0..self.count, |at, [from_offset], len| {
+            for i in 0..len {
+                let first = offset.wrapping_add(from_offset).wrapping_add_signed(i as isize * stride);
+                for (seen, x) in seen.iter_mut().zip(&self.storage[first..]) {
+                    *seen = self.fold.step(*seen, *x, at + i);
+                }
+            }
+        });
+    }
+
+    fn accumulators(&self, len: usize) -> Result<Vec<F::Accumulator>> {
+        let mut seen = Vec::new();
+        let bytes = len.saturating_mul(size_of::<F::Accumulator>());
+        seen.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes })?;
+        seen.resize(len, self.fold.start());
+        Ok(seen)
+    }
+}

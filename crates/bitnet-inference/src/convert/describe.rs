@@ -1,0 +1,205 @@
+//! The files beside the tensors of a Hugging Face folder: config, tokenizer, chat template.
+//!
+//! Those of a folder are carried over, what is unknown in them included; only the `quantization_config` is made anew.
+//! Of a GGUF file they are made from what its keys say.
+
+use bitnet_core::DType;
+use serde_json::{Map, Value, json};
+
+use super::hf::HfForm;
+use crate::chat::{ChatTemplate, TEMPLATE_FILE, TOKENIZER_CONFIG};
+use crate::checkpoint::Checkpoint;
+use crate::config::{CONFIG, GENERATION_CONFIG, ModelConfig};
+use crate::model::{HEAD, Linear, Model};
+use crate::module_patterns::ModulePatterns;
+use crate::rope::RopeScaling;
+use crate::tokenizer::{TOKENIZER, Tokenizer};
+use crate::{Error, Result};
+
+/// Files that are carried over byte by byte where a folder has them.
+const CARRIED: [&str; 9] = [
+    GENERATION_CONFIG,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    TEMPLATE_FILE,
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+];
+
+const QUANTIZATION: &str = "quantization_config";
+const NOT_CONVERTED: &str = "modules_to_not_convert";
+
+/// Names and contents of all files. `embedding` is the type in which it is written.
+pub(super) fn files(
+    checkpoint: &Checkpoint,
+    model: &Model,
+    form: HfForm,
+    embedding: DType,
+) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let mut files = Vec::new();
+    let mut config = if checkpoint.gguf().is_some() {
+        files.extend(tokenizer(checkpoint, &model.config)?);
+        of_model(model, embedding)
+    } else {
+        for name in CARRIED {
+            files.extend(checkpoint.file(name)?.map(|bytes| (name, bytes.to_vec())));
+        }
+        let config: Option<Map<String, Value>> = checkpoint.json(CONFIG)?;
+        config.ok_or_else(|| Error::config(checkpoint.file_path(CONFIG), "is missing"))?
+    };
+    if files.iter().all(|(name, _)| *name != GENERATION_CONFIG) {
+        files.push((GENERATION_CONFIG, text(&generation(&model.config))));
+    }
+    quantization(&mut config, model, form);
+    // Last: a reader looks for it first.
+    files.push((CONFIG, text(&Value::Object(config))));
+    Ok(files)
+}
+
+/// Says how the linears are stored.
+fn quantization(config: &mut Map<String, Value>, model: &Model, form: HfForm) {
+    let (linear_class, mode) = match form {
+        HfForm::Multiply => ("autobitlinear", "offline"),
+        HfForm::Divide => ("bitlinear", "offline"),
+        HfForm::Master => ("autobitlinear", "online"),
+    };
+    let mut section = match config.remove(QUANTIZATION) {
+        Some(Value::Object(section)) => section,
+        _ => Map::new(),
+    };
+    section.insert("quant_method".to_owned(), "bitnet".into());
+    section.insert("linear_class".to_owned(), linear_class.into());
+    section.insert("quantization_mode".to_owned(), mode.into());
+    // Of packed heads the type of the tensor says that they are; of masters only this list.
+    if let (HfForm::Master, Some(head)) = (form, &model.head) {
+        let is_float = matches!(head, Linear::Float(_));
+        if model.config.quantization.converts(HEAD) == is_float {
+            let mut names: Vec<Value> = match section.get(NOT_CONVERTED) {
+                Some(Value::Array(names)) => names.clone(),
+                _ => Vec::new(),
+            };
+            let names_head = |name: &Value| {
+                name.as_str().is_some_and(|name| ModulePatterns::new(vec![name.to_owned()]).matches(HEAD))
+            };
+            names.retain(|name| !names_head(name));
+            names.extend(is_float.then(|| HEAD.into()));
+            section.insert(NOT_CONVERTED.to_owned(), names.into());
+        }
+    }
+    config.insert(QUANTIZATION.to_owned(), section.into());
+}
+
+/// The config of a model that has none in JSON.
+fn of_model(model: &Model, embedding: DType) -> Map<String, Value> {
+    let c = &model.config;
+    let is_bitnet = c.architecture.name == "bitnet";
+    let mut config = json!({
+        "architectures": [if is_bitnet { "BitNetForCausalLM" } else { "LlamaForCausalLM" }],
+        "model_type": c.architecture.name,
+        "vocab_size": c.vocab_size,
+        "hidden_size": c.hidden_size,
+        "intermediate_size": c.intermediate_size,
+        "num_hidden_layers": c.layers,
+        "num_attention_heads": c.heads,
+        "num_key_value_heads": c.kv_heads,
+        "head_dim": c.head_dim,
+        "hidden_act": c.activation.name(),
+        "max_position_embeddings": c.context_length,
+        "rms_norm_eps": shortest(c.rms_norm_eps),
+        "rope_theta": c.rope_theta,
+        "tie_word_embeddings": model.head.is_none(),
+        "attention_bias": c.attention_bias,
+        "torch_dtype": match embedding {
+            DType::F16 => "float16",
+            DType::BF16 => "bfloat16",
+            _ => "float32",
+        },
+    });
+    if c.architecture.has_mlp_bias {
+        config["mlp_bias"] = c.mlp_bias.into();
+    }
+    if let Some(scaling) = rope_scaling(c.rope_scaling) {
+        config["rope_scaling"] = scaling;
+    }
+    if let Some(bos) = c.bos {
+        config["bos_token_id"] = bos.into();
+    }
+    if let Some(eos) = c.eos.first() {
+        config["eos_token_id"] = (*eos).into();
+    }
+    match config {
+        Value::Object(config) => config,
+        _ => unreachable!("an object was made"),
+    }
+}
+
+fn rope_scaling(scaling: RopeScaling) -> Option<Value> {
+    match scaling {
+        RopeScaling::None => None,
+        RopeScaling::Linear { factor } => Some(json!({"rope_type": "linear", "factor": factor})),
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => Some(json!({
+            "rope_type": "llama3",
+            "factor": factor,
+            "low_freq_factor": low_freq_factor,
+            "high_freq_factor": high_freq_factor,
+            "original_max_position_embeddings": original_context as u64,
+        })),
+    }
+}
+
+/// A float32 with as many digits as it takes: 1e-5, not 9.999999747378752e-6.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| value.into())
+}
+
+fn generation(config: &ModelConfig) -> Value {
+    let mut generation = json!({});
+    if let Some(bos) = config.bos {
+        generation["bos_token_id"] = bos.into();
+    }
+    if !config.eos.is_empty() {
+        generation["eos_token_id"] = config.eos.clone().into();
+    }
+    generation
+}
+
+/// Tokenizer and chat template of a GGUF file.
+fn tokenizer(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let Some(tokenizer) = Tokenizer::read(checkpoint)? else { return Ok(Vec::new()) };
+    let template = ChatTemplate::read(checkpoint)?;
+    let mut settings = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.context_length,
+        "clean_up_tokenization_spaces": false,
+        "model_input_names": ["input_ids", "attention_mask"],
+    });
+    let parts = [
+        ("bos_token", Some(template.bos_token())),
+        ("eos_token", Some(template.eos_token())),
+        ("chat_template", template.source()),
+    ];
+    for (key, value) in parts {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            settings[key] = value.into();
+        }
+    }
+    Ok(vec![(TOKENIZER, tokenizer.to_json()?.into_bytes()), (TOKENIZER_CONFIG, text(&settings))])
+}
+
+fn text(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_says_float32_numbers_in_few_digits() {
+        assert_eq!(shortest(1e-5).to_string(), "0.00001");
+        assert_eq!(shortest(0.1), 0.1);
+    }
+}

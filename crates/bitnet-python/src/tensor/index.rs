@@ -1,0 +1,150 @@
+//! `tensor[...]`.
+
+use bitnet_core::tensor::Slice;
+use pyo3::exceptions::{PyIndexError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyEllipsis, PySlice, PyTuple};
+
+use super::{Tensor, import};
+use crate::error::{Failure, exception};
+
+/// One part of an index.
+enum Part<'py> {
+    Integer(i64),
+    Slice(Bound<'py, PySlice>),
+    NewAxis,
+    Ellipsis,
+    Array(bitnet_core::Tensor),
+}
+
+impl Part<'_> {
+    /// Dimensions of the tensor that it stands for.
+    fn consumes(&self) -> usize {
+        usize::from(!matches!(self, Self::NewAxis | Self::Ellipsis))
+    }
+
+    /// Whether NumPy counts it as advanced beside an array.
+    fn is_advanced(&self) -> bool {
+        matches!(self, Self::Integer(_) | Self::Array(_))
+    }
+}
+
+fn part(object: Bound<'_, PyAny>) -> Result<Part<'_>, Failure> {
+    if object.is_none() {
+        return Ok(Part::NewAxis);
+    }
+    if object.is_instance_of::<PyEllipsis>() {
+        return Ok(Part::Ellipsis);
+    }
+    let object = match object.cast_into::<PySlice>() {
+        Ok(slice) => return Ok(Part::Slice(slice)),
+        Err(error) => error.into_inner(),
+    };
+    if object.is_instance_of::<PyBool>() {
+        return Err(PyIndexError::new_err("a truth value is no index").into());
+    }
+    if let Ok(tensor) = object.cast::<Tensor>() {
+        return Ok(Part::Array(tensor.get().inner.clone()));
+    }
+    if let Ok(index) = object.extract::<i64>() {
+        return Ok(Part::Integer(index));
+    }
+    if !object.hasattr("__len__")? {
+        let message = "an index is an integer, a slice, None, ... or a tensor, array or list of integers";
+        return Err(PyTypeError::new_err(message).into());
+    }
+    Ok(Part::Array(import::copied(&object, None)?.inner))
+}
+
+fn parts<'py>(index: &Bound<'py, PyAny>, rank: usize) -> Result<Vec<Part<'py>>, Failure> {
+    let parts: Vec<Part<'py>> = match index.cast::<PyTuple>() {
+        Ok(tuple) => tuple.iter().map(part).collect::<Result<_, _>>()?,
+        Err(_) => vec![part(index.clone())?],
+    };
+    let wrong = |message: &str| Err(PyIndexError::new_err(message.to_owned()).into());
+    if parts.iter().filter(|part| matches!(part, Part::Ellipsis)).count() > 1 {
+        return wrong("an index has at most one ...");
+    }
+    let consumed: usize = parts.iter().map(Part::consumes).sum();
+    if consumed > rank {
+        return wrong(&format!("{consumed} indices for {rank} dimensions"));
+    }
+    if parts.iter().any(|part| matches!(part, Part::Array(_))) {
+        let advanced: Vec<usize> = (0..parts.len()).filter(|&at| parts[at].is_advanced()).collect();
+        if advanced.windows(2).any(|pair| pair[1] != pair[0] + 1) {
+            return wrong("integers and an array in one index stand side by side; index twice");
+        }
+        if parts.iter().filter(|part| matches!(part, Part::Array(_))).count() > 1 {
+            return wrong("an index has at most one array; index twice, or use gather");
+        }
+    }
+    Ok(parts)
+}
+
+#[pymethods]
+impl Tensor {
+    /// Integers, slices, None and ... give views; a tensor, array or list of integers gives a copy, as take does.
+    fn __getitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>) -> Result<Self, Failure> {
+        let rank = self.inner.rank();
+        let parts = parts(index, rank)?;
+        let consumed: usize = parts.iter().map(Part::consumes).sum();
+        let mut x = self.inner.clone();
+        let mut axis = 0;
+        for part in parts {
+            match part {
+                Part::Integer(index) => x = x.select(axis as isize, index)?,
+                Part::Slice(slice) => {
+                    x = x.slice(axis as isize, normalized(&slice, x.dims()[axis])?)?;
+                    axis += 1;
+                }
+                Part::NewAxis => {
+                    x = x.unsqueeze(axis as isize)?;
+                    axis += 1;
+                }
+                Part::Ellipsis => axis += rank - consumed,
+                Part::Array(indices) => {
+                    x = py.detach(|| x.take(&indices, axis as isize))?;
+                    axis += indices.rank();
+                }
+            }
+        }
+        Ok(x.into())
+    }
+
+    /// The slices at indices of a dimension, which the dimensions of indices replace. Below 0 they count from the end.
+    ///
+    /// indices is a tensor, array or list of integers, or an integer. Raises OutOfRangeError, DTypeError.
+    #[pyo3(signature = (indices, axis = 0))]
+    fn take(&self, py: Python<'_>, indices: &Bound<'_, PyAny>, axis: isize) -> Result<Self, Failure> {
+        let indices = integers(indices)?;
+        self.compute(py, |x| x.take(&indices, axis))
+    }
+
+    /// out[i, .., j] = x[i, .., indices[i, .., j], ..] with the index along axis, as numpy.take_along_axis.
+    ///
+    /// indices has as many dimensions as the tensor; those but axis broadcast. Raises OutOfRangeError, ShapeError.
+    #[pyo3(signature = (indices, axis = -1), text_signature = "($self, indices, axis=-1)")]
+    fn gather(&self, py: Python<'_>, indices: &Bound<'_, PyAny>, axis: isize) -> Result<Self, Failure> {
+        let indices = integers(indices)?;
+        self.compute(py, |x| x.gather(&indices, axis))
+    }
+}
+
+fn integers(object: &Bound<'_, PyAny>) -> Result<bitnet_core::Tensor, Failure> {
+    if let Ok(tensor) = object.cast::<Tensor>() {
+        return Ok(tensor.get().inner.clone());
+    }
+    Ok(import::copied(object, None)?.inner)
+}
+
+/// A slice by what it selects of a dimension of `len`.
+fn normalized(slice: &Bound<'_, PySlice>, len: usize) -> Result<Slice, Failure> {
+    let all = slice
+        .indices(len as isize)
+        .map_err(|error| Python::attach(|py| exception("ShapeError", &error.value(py).to_string())))?;
+    if all.slicelength == 0 {
+        return Ok(Slice { start: Some(0), stop: Some(0), step: 1 });
+    }
+    let stop = (all.stop >= 0).then_some(all.stop);
+    Ok(Slice { start: Some(all.start), stop, step: all.step })
+}

@@ -1,0 +1,76 @@
+//! One token with rows of codes in planes of bits: the first looks at the head (see [`crate::compact_rows`]).
+//!
+//! A block of a row holds 512 columns. In a plane of one bit it has one line: column `64 g + b` is bit `g` of byte `b`. In
+//! a plane of three bits it has three: the low two bits of the column lie in byte `b` of line `g / 4`, at `2 (g mod 4)`,
+//! the high bit in the third line, as in a plane of one. Activations have 16 bits, as a high and a low byte that are
+//! multiplied apart: `x = 256 high + low`.
+#![expect(unsafe_code, reason = "vector instructions on raw memory")]
+
+use bitnet_core::prefetch;
+
+use super::vector::Vector;
+use super::{FAR, NEAR};
+use crate::packing::LINE;
+
+/// Runs of 64 columns of a block.
+pub(crate) const GROUPS: usize = 8;
+/// A code that is a bit counts 4: where it lies in a code of three bits.
+pub(crate) const BIT: i64 = 4;
+
+/// `out[row] = sum of code * (256 high + low)` for neighbouring rows, in planes of `BITS` bits: 3 or, times [`BIT`], 1.
+/// Activations are padded with zeros to whole blocks.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn planes<V: Vector, const BITS: usize>(
+    data: &[u8],
+    row_bytes: usize,
+    high: &[i8],
+    low: &[i8],
+    out: &mut [i64],
+) {
+    /// Sums of a byte of activations that take turns.
+    const TURNS: usize = 2;
+    const { assert!(BITS == 1 || BITS == 3) };
+    const { assert!(V::MAX_OCTAL_STEPS >= GROUPS / TURNS * V::PARTS) };
+    let segment = V::MAX_OCTAL_STEPS / (GROUPS / TURNS * V::PARTS);
+    let block_bytes = BITS * LINE;
+    let blocks = row_bytes / block_bytes;
+    assert!(row_bytes == blocks * block_bytes && data.len() == out.len() * row_bytes);
+    assert!(high.len() >= blocks * GROUPS * LINE && low.len() >= blocks * GROUPS * LINE);
+    let (high, low) = (high.as_ptr(), low.as_ptr());
+    for (row, out) in data.chunks_exact(row_bytes).zip(out) {
+        *out = 0;
+        for first in (0..blocks).step_by(segment) {
+            // SAFETY: the row has its blocks, the activations their columns; prefetches are harmless.
+            unsafe {
+                let mut sums = [[V::zero(); 2]; TURNS];
+                for block in first..blocks.min(first + segment) {
+                    for part in 0..V::PARTS {
+                        let at = row.as_ptr().add(block * block_bytes + part * V::BYTES);
+                        let mut lines = [V::load(at); BITS];
+                        for line in 0..BITS {
+                            let at = at.add(line * LINE);
+                            prefetch::near(at.wrapping_add(NEAR));
+                            prefetch::far(at.wrapping_add(FAR));
+                            lines[line] = V::load(at);
+                        }
+                        for group in 0..GROUPS {
+                            let bit = lines[BITS - 1].bit(group);
+                            let codes =
+                                if BITS == 1 { bit } else { lines[group / 4].low_pair(group % 4).or(bit) };
+                            let x = (block * GROUPS + group) * LINE + part * V::BYTES;
+                            let [high_sum, low_sum] = &mut sums[group % TURNS];
+                            *high_sum = V::dot(*high_sum, codes, V::load(high.add(x).cast()));
+                            *low_sum = V::dot(*low_sum, codes, V::load(low.add(x).cast()));
+                        }
+                    }
+                }
+                for [high, low] in sums {
+                    *out += 256 * i64::from(V::total(high)) + i64::from(V::total(low));
+                }
+            }
+        }
+    }
+}

@@ -133,6 +133,20 @@ class Spec:
     float_linears: tuple[str, ...] = ()
     """Endings of the names that `not_converted` is meant to keep in float; lm_head always is."""
     rope: Mapping[str, Any] = field(default_factory=lambda: {"rope_theta": 10_000.0})
+    architecture: str | None = None
+    """The class in config.json, by default that of model_type; BitnetForCausalLM means 1bitLLM's."""
+    has_section: bool = True
+    """Whether config.json has a quantization_config."""
+    own_norms: bool = False
+    """Whether each linear has a `norm` before it, as in BitNet embedding models."""
+    parts: int = 0
+    """Ternary floats with a scale for each of so many parts: columns of o_proj and down_proj, else rows."""
+    group: int = 0
+    """Ternary floats with a scale for each row and so many columns."""
+    bare: bool = False
+    """Names without "model." in front."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """More keys of config.json."""
     shards: int = 1
     aligned: bool = True
     """False puts the uint8 tensors first, so that wider ones start at odd offsets."""
@@ -154,7 +168,10 @@ def build(
     spec = replace(spec or Spec(), **changes)
     path.mkdir(parents=True, exist_ok=True)
     config = make_config(spec)
-    stored = {name: encode(values, dtype) for name, values, dtype in random_tensors(spec)}
+    stored = {
+        name.removeprefix("model.") if spec.bare else name: encode(values, dtype)
+        for name, values, dtype in random_tensors(spec)
+    }
     if tokenizer is not None:
         copy_tokenizer(tokenizer, path, config)
     else:
@@ -196,11 +213,20 @@ def write_weights(folder: Path, tensors: Mapping[str, Stored], *, shards: int, a
     write_json(folder / "model.safetensors.index.json", index)
 
 
+CLASSES = {
+    "bitnet": "BitNetForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
+}
+ACTS = {"bitnet": "relu2", "llama": "silu", "qwen3": "silu"}
+
+
 def make_config(spec: Spec) -> JsonObject:
     """config.json of a spec, with the keys of transformers."""
     llama = spec.model_type == "llama"
     config = {
-        "architectures": ["LlamaForCausalLM" if llama else "BitNetForCausalLM"],
+        "architectures": [spec.architecture or CLASSES[spec.model_type]],
         "model_type": spec.model_type,
         "vocab_size": spec.vocab_size,
         "hidden_size": spec.hidden_size,
@@ -209,7 +235,7 @@ def make_config(spec: Spec) -> JsonObject:
         "num_attention_heads": spec.heads,
         "num_key_value_heads": spec.kv_heads,
         "head_dim": spec.head_dim,
-        "hidden_act": spec.hidden_act or ("silu" if llama else "relu2"),
+        "hidden_act": spec.hidden_act or ACTS.get(spec.model_type),
         "max_position_embeddings": 256,
         "rms_norm_eps": spec.rms_norm_eps,
         "attention_bias": spec.attention_bias,
@@ -218,9 +244,10 @@ def make_config(spec: Spec) -> JsonObject:
         "bos_token_id": 1,
         "eos_token_id": 2,
         "torch_dtype": TORCH_NAMES[spec.dtype],
-        "quantization_config": quantization_config(spec),
+        "quantization_config": quantization_config(spec) if spec.has_section else None,
     }
-    return {key: value for key, value in {**config, **spec.rope}.items() if value is not None}
+    everything = {**config, **spec.rope, **spec.extra}
+    return {key: value for key, value in everything.items() if value is not None}
 
 
 def quantization_config(spec: Spec) -> JsonObject:
@@ -259,8 +286,14 @@ def random_layer(rng: np.random.Generator, spec: Spec, layer: str) -> Iterator[D
     dim = spec.head_dim or hidden // spec.heads
     q, kv = dim * spec.heads, dim * (spec.kv_heads or spec.heads)
     norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
-    if spec.model_type == "bitnet":
+    if spec.architecture == "BitnetForCausalLM":
+        norms |= {"self_attn.inner_attn_ln": q, "mlp.ffn_layernorm": inner}
+    elif spec.model_type == "bitnet":
         norms |= {"self_attn.attn_sub_norm": q, "mlp.ffn_sub_norm": inner}
+    if spec.model_type == "gemma3_text":
+        norms |= {"pre_feedforward_layernorm": hidden, "post_feedforward_layernorm": hidden}
+    if spec.model_type in ("qwen3", "gemma3_text"):
+        norms |= {"self_attn.q_norm": dim, "self_attn.k_norm": dim}
     for norm, size in norms.items():
         yield random_norm(rng, spec, f"{layer}.{norm}", size)
     attention = {"q_proj": (q, hidden), "k_proj": (kv, hidden), "v_proj": (kv, hidden), "o_proj": (hidden, q)}
@@ -272,8 +305,9 @@ def random_layer(rng: np.random.Generator, spec: Spec, layer: str) -> Iterator[D
 
 
 def random_norm(rng: np.random.Generator, spec: Spec, name: str, size: int) -> Drawn:
-    """A norm weight of about 1."""
-    return f"{name}.weight", rng.normal(1.0, 0.2, size), spec.dtype
+    """A norm weight of about 1; Gemma stores it less 1, but for those of a linear."""
+    is_less = spec.model_type == "gemma3_text" and not name.endswith("_proj.norm")
+    return f"{name}.weight", rng.normal(0.0 if is_less else 1.0, 0.2, size), spec.dtype
 
 
 def random_linear(
@@ -283,6 +317,13 @@ def random_linear(
     gain = rng.uniform(0.7, 1.3) / math.sqrt(shape[1])
     if spec.is_float(name):
         yield f"{name}.weight", rng.normal(0.0, gain, shape), spec.dtype
+    elif spec.parts or spec.group:
+        codes = rng.choice([-1, 0, 1], size=shape, p=[0.3, 0.4, 0.3])
+        yield (
+            f"{name}.weight",
+            codes * ternary_scales(rng, spec, name, shape) * gain / math.sqrt(0.6),
+            spec.dtype,
+        )
     elif spec.mode == "online":
         yield f"{name}.weight", rng.normal(0.0, 1.5 * gain, shape), spec.dtype
     else:
@@ -295,6 +336,20 @@ def random_linear(
         yield f"{name}.bias", rng.normal(0.0, 0.3, shape[0]), spec.dtype
     if spec.use_rms_norm and not spec.is_float(name):
         yield random_norm(rng, spec, f"{name}.rms_norm", shape[1])
+    if spec.own_norms and not spec.is_float(name):
+        yield random_norm(rng, spec, f"{name}.norm", shape[1])
+
+
+def ternary_scales(rng: np.random.Generator, spec: Spec, name: str, shape: tuple[int, int]) -> Array:
+    """A factor of about 1 for every weight, the same in each part or group."""
+    rows, cols = shape
+    if spec.group:
+        factors = rng.uniform(0.7, 1.3, (rows, cols // spec.group))
+        return np.repeat(factors, spec.group, axis=1)
+    factors = rng.uniform(0.7, 1.3, spec.parts)
+    if name.endswith(("o_proj", "down_proj")):
+        return np.repeat(factors, cols // spec.parts)[None, :]
+    return np.repeat(factors, rows // spec.parts)[:, None]
 
 
 LLAMA = Spec(model_type="llama", linear_class="bitlinear", tied=False, rms_norm_eps=1e-6)
@@ -302,6 +357,52 @@ ONLINE = Spec(mode="online")
 LLAMA_ONLINE = replace(LLAMA, linear_class="autobitlinear", mode="online")
 # As in HF1BitLLM/Llama3-8B-1.58-100B-tokens: {"quant_method": "bitnet"} and nothing else.
 LLAMA_BARE = replace(LLAMA, linear_class=None, mode=None)
+
+# As in 1bitLLM/bitnet_b1_58-3B, whose heads are 100 wide, too.
+ONE_BIT_LLM = Spec(
+    model_type="llama",
+    architecture="BitnetForCausalLM",
+    mode="online",
+    dtype="F16",
+    has_section=False,
+    hidden_size=200,
+    intermediate_size=216,
+    heads=2,
+    kv_heads=2,
+    extra={"input_bits": 8, "weight_bits": 1, "pretraining_tp": 1},
+)
+TRILM = replace(
+    LLAMA, dtype="F16", has_section=False, parts=2, hidden_size=128, intermediate_size=192, kv_heads=4
+)
+QWEN3 = Spec(
+    model_type="qwen3",
+    mode="online",
+    has_section=False,
+    own_norms=True,
+    bare=True,
+    head_dim=24,
+    rms_norm_eps=1e-6,
+    rope={"rope_theta": 1e6},
+)
+GEMMA3 = replace(
+    QWEN3,
+    model_type="gemma3_text",
+    kv_heads=1,
+    layers=4,
+    hidden_act=None,
+    rope={"rope_theta": 1e6, "rope_local_base_freq": 10_000.0},
+    extra={
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 20,
+        "sliding_window": 3,
+        "sliding_window_pattern": 2,
+    },
+)
+LAYER_TYPES = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+NEW_ROPES = {
+    "full_attention": {"rope_type": "linear", "factor": 2.5, "rope_theta": 70_000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 700.0},
+}
 
 LLAMA3_ROPE = {
     "factor": 8.0,
@@ -399,6 +500,32 @@ DIALECTS: list[tuple[str, Spec]] = [
     ("eps-large-llama", replace(LLAMA, rms_norm_eps=0.05)),
     *((f"act-{act}-bitnet", Spec(hidden_act=act)) for act in ("silu", "gelu")),
     *((f"act-{act}-llama", replace(LLAMA, hidden_act=act)) for act in ("relu2", "gelu")),
+    *with_every_dtype("1bitllm", ONE_BIT_LLM),
+    ("1bitllm-untied-sharded", replace(ONE_BIT_LLM, tied=False, shards=2)),
+    *((f"trilm-parts-{parts}", replace(TRILM, parts=parts)) for parts in (1, 2, 4)),
+    ("trilm-parts-3", replace(TRILM, parts=3, hidden_size=192, intermediate_size=288)),
+    *with_every_dtype("trilm", TRILM),
+    ("trilm-tied-bias", replace(TRILM, tied=True, attention_bias=True, mlp_bias=True)),
+    *((f"groups-{group}", replace(TRILM, parts=0, group=group)) for group in (32, 64)),
+    (
+        "groups-128-qwen3",
+        replace(
+            QWEN3,
+            own_norms=False,
+            bare=False,
+            tied=False,
+            group=128,
+            hidden_size=256,
+            intermediate_size=384,
+            head_dim=64,
+        ),
+    ),
+    *with_every_dtype("qwen3", QWEN3),
+    ("qwen3-whole-names-bias", replace(QWEN3, bare=False, attention_bias=True, tied=False)),
+    ("qwen3-section", replace(QWEN3, has_section=True)),
+    *with_every_dtype("gemma3", GEMMA3),
+    ("gemma3-layer-types", replace(GEMMA3, bare=False, extra={**GEMMA3.extra, "layer_types": LAYER_TYPES})),
+    ("gemma3-new-ropes", replace(GEMMA3, rope={"rope_parameters": NEW_ROPES})),
     ("sharded-packed", Spec(shards=3)),
     ("sharded-online", replace(LLAMA_ONLINE, shards=2)),
     (

@@ -4,10 +4,10 @@ Shares no code with the package, keeps no cache and does no batching: one sequen
 position out. Arithmetic follows transformers 5 (integrations/bitnet.py, models/bitnet, models/llama,
 modeling_rope_utils.py), with float64 where transformers has float32.
 
-Block, with n_1, n_2, n_a, n_f RMS norms (n_a and n_f only in model_type "bitnet"):
+Block, with n_1, n_2, n_a, n_f, p_1, p_2 RMS norms, of which most families have some (see `FAMILIES`):
 
-    h' = h  + o(n_a(attention(q(n_1(h)), k(n_1(h)), v(n_1(h)))))
-    y  = h' + down(n_f(act(gate(n_2(h'))) * up(n_2(h'))))
+    h' = h  + p_1(o(n_a(attention(q(n_1(h)), k(n_1(h)), v(n_1(h))))))
+    y  = h' + p_2(down(n_f(act(gate(n_2(h'))) * up(n_2(h')))))
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,61 @@ Config = Mapping[str, Any]
 DEFAULTS: dict[str, dict[str, Any]] = {
     "bitnet": {"hidden_act": "relu2", "rms_norm_eps": 1e-5, "rope_theta": 500_000.0},
     "llama": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10_000.0},
+    "qwen3": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10_000.0, "head_dim": 128},
+    "gemma3_text": {
+        "hidden_act": "gelu_pytorch_tanh",
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1_000_000.0,
+        "rope_local_base_freq": 10_000.0,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "sliding_window_pattern": 6,
+    },
 }
+
+
+@dataclass(frozen=True)
+class Family:
+    """Names of the norms of a block, where it has them, and what is added to their weights."""
+
+    mlp: str = "post_attention_layernorm"
+    attention_sub: str | None = None
+    mlp_sub: str | None = None
+    attention_post: str | None = None
+    mlp_post: str | None = None
+    head_norms: bool = False
+    offset: float = 0.0
+    scaled_embedding: bool = False
+
+
+FAMILIES = {
+    "bitnet": Family(attention_sub="self_attn.attn_sub_norm", mlp_sub="mlp.ffn_sub_norm"),
+    "1bitLLM": Family(attention_sub="self_attn.inner_attn_ln", mlp_sub="mlp.ffn_layernorm"),
+    "llama": Family(),
+    "qwen3": Family(head_norms=True),
+    "gemma3_text": Family(
+        mlp="pre_feedforward_layernorm",
+        attention_post="post_attention_layernorm",
+        mlp_post="post_feedforward_layernorm",
+        head_norms=True,
+        offset=1.0,
+        scaled_embedding=True,
+    ),
+}
+
+
+def family_of(config: Config) -> str:
+    """1bitLLM's models say they are Llamas, in all but the name of their class."""
+    is_one_bit_llm = config.get("architectures") == ["BitnetForCausalLM"]
+    return "1bitLLM" if is_one_bit_llm else str(config["model_type"])
+
+
+def embed(config: Config, tensors: Mapping[str, Array], ids: Sequence[int]) -> Array:
+    """h / |h| with h the last hidden state of the last token, [hidden_size]."""
+    last = hidden_states(config, tensors, ids)[-1][-1]
+    unit: Array = last / np.sqrt(np.square(last).sum())
+    return unit
 
 
 def forward(
@@ -79,13 +134,19 @@ class Decoder:
         self, config: Config, tensors: Mapping[str, Array], dtype: npt.DTypeLike = np.float64
     ) -> None:
         self.config = {**DEFAULTS[config["model_type"]], **config}
+        self.family = FAMILIES[family_of(config)]
         self.dtype = dtype
         self.tensors = {n: t if t.dtype == np.uint8 else t.astype(dtype) for n, t in tensors.items()}
-        self.quantization: Config = config["quantization_config"]
-        self.sub_norms = config["model_type"] == "bitnet"
+        if "embed_tokens.weight" in tensors:
+            self.tensors = {f"model.{name}": tensor for name, tensor in self.tensors.items()}
+        self.own_norms = "model.layers.0.self_attn.q_proj.norm.weight" in self.tensors
+        is_bitnet = self.own_norms or self.family.attention_sub is not None
+        # Without the section weights are multiplied as they are, unless the model is a known BitNet one.
+        unnamed = {"quantization_mode": "online"} if is_bitnet else {"modules_to_not_convert": [""]}
+        self.quantization: Config = config.get("quantization_config", unnamed)
         self.heads: int = config["num_attention_heads"]
         self.kv_heads: int = config.get("num_key_value_heads") or self.heads
-        self.head_dim = head_dim(config)
+        self.head_dim = head_dim(self.config)
 
     def logits(self, ids: Sequence[int]) -> Array:
         """See `forward`."""
@@ -93,9 +154,10 @@ class Decoder:
 
     def hidden_states(self, ids: Sequence[int]) -> list[Array]:
         """See the function of the same name."""
-        states = [self.tensors["model.embed_tokens.weight"][np.asarray(ids)]]
+        scale = math.sqrt(self.config["hidden_size"]) if self.family.scaled_embedding else 1.0
+        states = [self.tensors["model.embed_tokens.weight"][np.asarray(ids)] * np.array(scale, self.dtype)]
         for layer in range(self.config["num_hidden_layers"]):
-            states.append(self.block(states[-1], f"model.layers.{layer}"))
+            states.append(self.block(states[-1], layer))
         states[-1] = self.norm(states[-1], "model.norm")
         return states
 
@@ -107,36 +169,59 @@ class Decoder:
             raise ValueError("modules_to_not_convert leaves out lm_head: a quantized head has no reference")
         return x @ self.tensors["lm_head.weight"].T
 
-    def block(self, x: Array, name: str) -> Array:
+    def block(self, x: Array, layer: int) -> Array:
         """One decoder layer, by the formula at the top of this file."""
-        x = x + self.attention(self.norm(x, f"{name}.input_layernorm"), f"{name}.self_attn")
-        return x + self.mlp(self.norm(x, f"{name}.post_attention_layernorm"), f"{name}.mlp")
+        name, family = f"model.layers.{layer}", self.family
+        y = self.attention(self.norm(x, f"{name}.input_layernorm"), name, self.is_local(layer))
+        x = x + self.norm_if(y, name, family.attention_post)
+        return x + self.norm_if(self.mlp(self.norm(x, f"{name}.{family.mlp}"), name), name, family.mlp_post)
 
-    def attention(self, x: Array, name: str) -> Array:
-        """o(n_a(softmax(q k^T / sqrt(head_dim) + causal mask) v)), q and k after RoPE, kv heads repeated."""
+    def is_local(self, layer: int) -> bool:
+        """Whether the layer sees a window of positions alone."""
+        if "sliding_window_pattern" not in self.config:
+            return False
+        types = self.config.get("layer_types")
+        if types is not None:
+            return bool(types[layer] == "sliding_attention")
+        return bool((layer + 1) % self.config["sliding_window_pattern"] != 0)
+
+    def attention(self, x: Array, layer: str, local: bool) -> Array:
+        """o(n_a(softmax(q k^T scale + mask) v)), q and k after their norms and RoPE, kv heads repeated.
+
+        scale is 1 / sqrt(query_pre_attn_scalar), by default of head_dim.
+        """
+        name = f"{layer}.self_attn"
         width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
         shape = (len(x), -1, self.head_dim)
         q = self.linear(x, f"{name}.q_proj", width).reshape(shape)
         k = self.linear(x, f"{name}.k_proj", kv_width).reshape(shape)
         v = self.linear(x, f"{name}.v_proj", kv_width).reshape(shape)
-        cos, sin = (t.astype(self.dtype) for t in rope_tables(self.config, len(x)))
-        y = causal_attention(rotate(q, cos, sin), rotate(k, cos, sin), v).reshape(len(x), width)
-        if self.sub_norms:
-            y = self.norm(y, f"{name}.attn_sub_norm")
+        if self.family.head_norms:
+            q, k = self.norm(q, f"{name}.q_norm"), self.norm(k, f"{name}.k_norm")
+        cos, sin = (t.astype(self.dtype) for t in rope_tables(self.config, len(x), local=local))
+        scale = 1 / math.sqrt(self.config.get("query_pre_attn_scalar", self.head_dim))
+        window = self.config["sliding_window"] if local else len(x)
+        y = causal_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, scale, window)
+        y = self.norm_if(y.reshape(len(x), width), layer, self.family.attention_sub)
         return self.linear(y, f"{name}.o_proj", self.config["hidden_size"])
 
-    def mlp(self, x: Array, name: str) -> Array:
+    def mlp(self, x: Array, layer: str) -> Array:
         """down(n_f(act(gate(x)) * up(x)))."""
+        name = f"{layer}.mlp"
         width = self.config["intermediate_size"]
         act = ACTIVATIONS[self.config["hidden_act"]]
         y = act(self.linear(x, f"{name}.gate_proj", width)) * self.linear(x, f"{name}.up_proj", width)
-        if self.sub_norms:
-            y = self.norm(y, f"{name}.ffn_sub_norm")
+        y = self.norm_if(y, layer, self.family.mlp_sub)
         return self.linear(y, f"{name}.down_proj", self.config["hidden_size"])
 
     def norm(self, x: Array, name: str) -> Array:
-        """RMS norm with the weight `<name>.weight` and the model's rms_norm_eps."""
-        return rms_norm(x, self.tensors[f"{name}.weight"], self.config["rms_norm_eps"])
+        """RMS norm with the weight `<name>.weight`, the family's offset and the model's rms_norm_eps."""
+        weight = self.tensors[f"{name}.weight"] + np.array(self.family.offset, self.dtype)
+        return rms_norm(x, weight, self.config["rms_norm_eps"])
+
+    def norm_if(self, x: Array, layer: str, name: str | None) -> Array:
+        """The norm of this name, if the family has it."""
+        return x if name is None else self.norm(x, f"{layer}.{name}")
 
     def linear(self, x: Array, name: str, rows: int) -> Array:
         """The projection `name` with `rows` outputs: quantized, or float if it is named as not converted."""
@@ -146,6 +231,8 @@ class Decoder:
         if self.quantization.get("use_rms_norm", False):
             eps = self.quantization.get("rms_norm_eps", 1e-6)
             x = rms_norm(x, self.tensors[f"{name}.rms_norm.weight"], eps)
+        elif self.own_norms:
+            x = rms_norm(x, self.tensors[f"{name}.norm.weight"], self.config["rms_norm_eps"])
         if self.quantization.get("quantization_mode", "offline") == "online":
             return online_linear(x, weight, bias)
         assert weight.dtype == np.uint8, f"{name} is quantized offline but not packed"
@@ -156,7 +243,7 @@ class Decoder:
     def bias(self, name: str) -> Array:
         """`<name>.bias` where the configuration asks for one, else 0; BitNet's MLP never has one."""
         key = "attention_bias" if ".self_attn." in name else "mlp_bias"
-        has_bias = self.config.get(key, False) and not (self.sub_norms and key == "mlp_bias")
+        has_bias = self.config.get(key, False) and not (self.family.mlp_sub and key == "mlp_bias")
         return self.tensors[f"{name}.bias"] if has_bias else np.zeros(1, self.dtype)
 
 
@@ -219,12 +306,16 @@ def rms_norm(x: Array, weight: Array, eps: float) -> Array:
     return y
 
 
-def causal_attention(q: Array, k: Array, v: Array) -> Array:
-    """softmax(q k^T / sqrt(d)) v per head, position t seeing 0..t; q [T, H, d], k and v [T, H_kv, d]."""
-    length, heads, dim = q.shape
+def causal_attention(q: Array, k: Array, v: Array, scale: float, window: int) -> Array:
+    """softmax(q k^T scale) v per head, position t seeing the last `window` of 0..t.
+
+    q is [T, H, d], k and v are [T, H_kv, d].
+    """
+    length, heads, _ = q.shape
     k, v = (np.repeat(t, heads // k.shape[1], axis=1) for t in (k, v))
-    scores = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(dim)
-    scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
+    scores = np.einsum("qhd,khd->hqk", q, k) * q.dtype.type(scale)
+    seen = np.tri(length, dtype=bool) & ~np.tri(length, k=-window, dtype=bool)
+    scores = np.where(seen, scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights = weights / weights.sum(axis=-1, keepdims=True)
     mixed: Array = np.einsum("hqk,khd->qhd", weights, v)
@@ -237,20 +328,20 @@ def rotate(x: Array, cos: Array, sin: Array) -> Array:
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-def rope_tables(config: Config, length: int) -> tuple[Array, Array]:
+def rope_tables(config: Config, length: int, *, local: bool = False) -> tuple[Array, Array]:
     """cos and sin of position * frequency, each [length, 1, head_dim / 2]."""
-    angles = np.arange(length)[:, None, None] * rope_frequencies(config)
+    angles = np.arange(length)[:, None, None] * rope_frequencies(config, local=local)
     return np.cos(angles), np.sin(angles)
 
 
-def rope_frequencies(config: Config) -> Array:
+def rope_frequencies(config: Config, *, local: bool = False) -> Array:
     """f_i = theta^(-2i / head_dim), scaled by type, [head_dim / 2].
 
     linear: f / factor
     llama3: (1 - t) * f / factor + t * f with t = clip((n - low) / (high - low), 0, 1) and
             n = f * original / (2 pi), the turns in the original context: fast ones stay, slow ones stretch
     """
-    rope = rope_parameters(config)
+    rope = rope_parameters(config, local=local)
     dim = head_dim(config)
     freqs: Array = float(rope["rope_theta"]) ** (-np.arange(0, dim, 2) / dim)
     if rope["rope_type"] == "default":
@@ -267,11 +358,15 @@ def rope_frequencies(config: Config) -> Array:
     return mixed
 
 
-def rope_parameters(config: Config) -> dict[str, Any]:
+def rope_parameters(config: Config, *, local: bool = False) -> dict[str, Any]:
     """RoPE settings in one form, from rope_scaling + rope_theta or from rope_parameters (transformers 5).
 
-    rope_scaling wins over rope_parameters, rope_type over type, an inner rope_theta over an outer one.
+    rope_scaling wins over rope_parameters, rope_type over type, an inner rope_theta over an outer one. Layers
+    with a window have rope_local_base_freq, or parameters of their own.
     """
+    of_kind = (config.get("rope_parameters") or {}).get("sliding_attention" if local else "full_attention")
+    if of_kind is not None or local:
+        return {"rope_type": "default", "rope_theta": config.get("rope_local_base_freq"), **(of_kind or {})}
     rope = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
     default_theta = DEFAULTS[config["model_type"]]["rope_theta"]
     rope.setdefault("rope_type", rope.get("type", "default"))
@@ -305,4 +400,15 @@ def gelu(x: Array) -> Array:
     return y
 
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu2": relu2, "silu": silu, "gelu": gelu}
+def gelu_tanh(x: Array) -> Array:
+    """x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+    y: Array = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return y
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu2": relu2,
+    "silu": silu,
+    "gelu": gelu,
+    "gelu_pytorch_tanh": gelu_tanh,
+}

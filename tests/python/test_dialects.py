@@ -15,8 +15,11 @@ import pytest
 from checkpoints import (
     DIALECTS,
     FLOAT,
+    GEMMA3,
     LLAMA,
     ONLINE,
+    QWEN3,
+    TRILM,
     Array,
     JsonObject,
     Spec,
@@ -208,6 +211,26 @@ CONFIG_CASES = [
     case("odd-head-dim", LLAMA, set_config("head_dim", 15), CONFIG, WEIGHTS),
 ]
 
+LAYERS = ["full_attention"] * GEMMA3.layers
+FAMILY_CASES = [
+    case("layer-types-too-few", GEMMA3, set_config("layer_types", LAYERS[1:]), CONFIG),
+    case(
+        "layer-types-unknown", GEMMA3, set_config("layer_types", ["chunked_attention", *LAYERS[1:]]), CONFIG
+    ),
+    case("window-zero", GEMMA3, set_config("sliding_window", 0), CONFIG),
+    case("pattern-zero", GEMMA3, set_config("sliding_window_pattern", 0), CONFIG),
+    case("layers-without-number", GEMMA3, set_config("num_hidden_layers", 2**31 - 1), WEIGHTS),
+    case("softcapping", GEMMA3, set_config("final_logit_softcapping", 30.0), CONFIG),
+    case("bidirectional", GEMMA3, set_config("use_bidirectional_attention", True), CONFIG),
+    case("query-scalar-negative", GEMMA3, set_config("query_pre_attn_scalar", -1), CONFIG),
+    case("window-of-qwen3", QWEN3, set_config("use_sliding_window", True), CONFIG),
+    case("layer-types-of-qwen3", QWEN3, set_config("layer_types", ["sliding_attention"] * 2), CONFIG),
+    case("own-norm-missing", QWEN3, remove("layers.1.mlp.up_proj.norm.weight"), WEIGHTS),
+    case("head-norm-missing", QWEN3, remove("layers.1.self_attn.k_norm.weight"), WEIGHTS),
+    case("ternary-but-one", TRILM, set_first(f"{GATE}.weight", 7.0), CONFIG),
+    case("ternary-packed", TRILM, replace_with(f"{GATE}.weight", np.zeros((48, 128)), "U8"), CONFIG),
+]
+
 WEIGHT_CASES = [
     case("no-weights", PACKED, unlink(WEIGHTS), ".safetensors"),
     case("missing-weight", PACKED, remove(f"{GATE}.weight"), WEIGHTS),
@@ -303,7 +326,7 @@ SHARD_CASES = [
 
 
 @pytest.mark.parametrize(
-    ("spec", "mutation", "files"), CONFIG_CASES + WEIGHT_CASES + FILE_CASES + SHARD_CASES
+    ("spec", "mutation", "files"), CONFIG_CASES + FAMILY_CASES + WEIGHT_CASES + FILE_CASES + SHARD_CASES
 )
 def test_contradictions_are_refused(
     tmp_path: Path, spec: Spec, mutation: Mutation, files: tuple[str, ...]

@@ -7,6 +7,7 @@ use bitnet_benchmarks::Synthetic;
 use bitnet_core::Device;
 use bitnet_inference::backend::KvType;
 use bitnet_inference::backend::cpu::CpuOptions;
+use bitnet_inference::config::ActivationMode;
 use bitnet_inference::convert::{HeadType, Target};
 use bitnet_inference::{Engine, EngineOptions, GenerateOptions, GgufOptions, SamplingOptions};
 use bitnet_quant::Packing;
@@ -131,6 +132,16 @@ pub(crate) struct ModelArgs {
     cpu: CpuArgs,
     #[command(flatten)]
     gguf: GgufArgs,
+    #[command(flatten)]
+    activations: ActivationArgs,
+}
+
+/// What ternary linears multiply.
+#[derive(Debug, Clone, Copy, Default, ClapArgs)]
+pub(crate) struct ActivationArgs {
+    /// What ternary weights multiply: int8 or float [default: what the checkpoint says, see `bitnet inspect`]
+    #[arg(long = "activations", value_name = "MODE")]
+    pub(crate) mode: Option<ActivationMode>,
 }
 
 /// What a GGUF file leaves open.
@@ -171,6 +182,7 @@ impl ModelArgs {
             threads: self.threads,
             cpu: self.cpu.options(),
             gguf: self.gguf.options,
+            activations: self.activations.mode,
         };
         interrupt::or_done(move || Ok(Engine::load(self.model.as_deref(), &options)?))
     }
@@ -248,6 +260,8 @@ pub(crate) struct InspectArgs {
     pub(crate) model: Option<String>,
     #[command(flatten)]
     pub(crate) gguf: GgufArgs,
+    #[command(flatten)]
+    pub(crate) activations: ActivationArgs,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

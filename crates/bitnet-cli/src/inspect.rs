@@ -10,7 +10,11 @@ use crate::output::{self, grouped};
 /// Prints what a model is and what it costs to run.
 pub(crate) fn inspect(args: InspectArgs) -> Result<(), Failure> {
     let summary = interrupt::or_done(move || {
-        let options = EngineOptions { gguf: args.gguf.options, ..EngineOptions::default() };
+        let options = EngineOptions {
+            gguf: args.gguf.options,
+            activations: args.activations.mode,
+            ..EngineOptions::default()
+        };
         Ok(Engine::load(args.model.as_deref(), &options)?.summary().clone())
     })?;
     if args.json { output::json(&summary) } else { output::table(&rows(&summary)) }
@@ -36,9 +40,15 @@ fn rows(s: &Summary) -> Vec<(&'static str, String)> {
         ("RoPE", format!("theta {}, scaling {}", s.rope_theta, s.rope_scaling)),
         (
             "weights",
-            if s.scale_sense.is_some() { "packed" } else { "masters, ternarised at load" }.to_owned(),
+            match s.weights {
+                "master" => "masters, ternarised at load",
+                "ternary" => "floats that are ternary as they are",
+                packed => packed,
+            }
+            .to_owned(),
         ),
         ("scale sense", s.scale_sense.unwrap_or("none, scales are made at load").to_owned()),
+        ("activations", s.activations.to_owned()),
         ("weight bytes", format!("{}, {:.3} per weight", grouped(s.weight_bytes), s.bytes_per_weight)),
         ("bytes per token", format!("{} read for each token decoded", grouped(s.bytes_per_token))),
         ("tokenizer", format!("{}, vocabulary {}", s.tokenizer.unwrap_or("none"), grouped(s.vocab_size))),

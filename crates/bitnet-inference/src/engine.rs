@@ -10,7 +10,8 @@ use crate::backend::Backend;
 use crate::backend::cpu::{CpuBackend, CpuOptions};
 use crate::chat::{ChatTemplate, Message};
 use crate::checkpoint::{Checkpoint, GgufOptions};
-use crate::config::ModelConfig;
+use crate::config::{ActivationMode, ModelConfig};
+use crate::embed::Pooling;
 use crate::generate::{GenerateOptions, Generation, Prompt, TokenStream};
 use crate::model::Model;
 use crate::summary::Summary;
@@ -28,6 +29,8 @@ pub struct EngineOptions {
     pub cpu: CpuOptions,
     /// What a GGUF file leaves open.
     pub gguf: GgufOptions,
+    /// What ternary linears multiply; `None` takes what the checkpoint says.
+    pub activations: Option<ActivationMode>,
 }
 
 /// A model that is ready to run.
@@ -41,6 +44,8 @@ pub struct Engine {
     backend: Box<dyn Backend>,
     /// What to say where text is asked of a checkpoint without a tokenizer.
     no_tokenizer: (PathBuf, &'static str),
+    /// How texts become vectors.
+    pooling: Pooling,
 }
 
 impl Engine {
@@ -69,7 +74,15 @@ impl Engine {
         let template = ChatTemplate::read(checkpoint)?;
         summary.describe_text(tokenizer.as_ref(), template.is_present());
         let no_tokenizer = Tokenizer::missing(checkpoint);
-        Ok(Arc::new(Self { config, summary, tokenizer, template, backend, no_tokenizer }))
+        Ok(Arc::new(Self {
+            config,
+            summary,
+            tokenizer,
+            template,
+            backend,
+            no_tokenizer,
+            pooling: Pooling::read(checkpoint)?,
+        }))
     }
 
     /// What the checkpoint says of the model.
@@ -147,6 +160,11 @@ impl Engine {
         Ok(())
     }
 
+    /// How texts become vectors.
+    pub(crate) fn pooling(&self) -> &Pooling {
+        &self.pooling
+    }
+
     /// Ids of a prompt, not empty and inside the vocabulary.
     pub(crate) fn prompt_ids(&self, prompt: Prompt<'_>) -> Result<Vec<u32>> {
         let ids = match prompt {
@@ -178,7 +196,10 @@ fn load(
     pool: Arc<ThreadPool>,
     options: &EngineOptions,
 ) -> Result<(ModelConfig, Summary, Box<dyn Backend>)> {
-    let model = Model::load(checkpoint, &pool)?;
+    let mut model = Model::load(checkpoint, &pool)?;
+    if let Some(mode) = options.activations {
+        model.set_activations(mode);
+    }
     let (config, summary) = (model.config.clone(), Summary::new(checkpoint, &model));
     let backend = match options.device {
         Device::Auto | Device::Cpu => Box::new(CpuBackend::new(model, pool, &options.cpu)?),

@@ -20,6 +20,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod convert;
 mod detokenize;
+mod embed;
 mod engine;
 pub mod error;
 mod generate;

@@ -43,8 +43,10 @@ pub struct Summary {
     pub parameters: usize,
     /// Ternary ones among them.
     pub ternary_parameters: usize,
-    /// What the stored weights are: packed codes, or masters ternarised at load.
+    /// What the stored weights are: packed codes, masters ternarised at load, or floats that are ternary already.
     pub weights: &'static str,
+    /// What ternary linears multiply: int8 or float.
+    pub activations: &'static str,
     /// What a stored scale does; absent for masters.
     pub scale_sense: Option<&'static str>,
     /// Whether the head is the embedding.
@@ -86,7 +88,7 @@ impl Summary {
         Self {
             model: checkpoint.path().display().to_string(),
             format: checkpoint.format(),
-            decisions: checkpoint.decisions().to_vec(),
+            decisions: [checkpoint.decisions(), &model.decisions].concat(),
             family: c.architecture.name.to_owned(),
             layers: c.layers,
             hidden_size: c.hidden_size,
@@ -104,7 +106,12 @@ impl Summary {
             },
             parameters,
             ternary_parameters: model.ternary_parameters(),
-            weights: if is_packed { "packed" } else { "master" },
+            weights: match model.stored {
+                WeightForm::Packed => "packed",
+                WeightForm::Master => "master",
+                WeightForm::Ternary => "ternary",
+            },
+            activations: c.quantization.activations.name(),
             scale_sense: is_packed.then_some(match c.quantization.scale_sense {
                 ScaleSense::Multiply => "multiply",
                 ScaleSense::Divide => "divide",

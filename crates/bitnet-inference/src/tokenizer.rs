@@ -45,8 +45,16 @@ impl Tokenizer {
 
     /// What to say of a checkpoint without a tokenizer when text is asked of it.
     pub(crate) fn missing(checkpoint: &Checkpoint) -> (PathBuf, &'static str) {
-        let is_gguf = checkpoint.gguf().is_some();
-        (checkpoint.file_path(TOKENIZER), if is_gguf { "has no tokenizer" } else { "is missing" })
+        let has_sentence_piece = checkpoint.file("tokenizer.model").is_ok_and(|file| file.is_some());
+        let reason = match checkpoint.gguf() {
+            Some(_) => "has no tokenizer",
+            None if has_sentence_piece => {
+                "is missing, and tokenizer.model alone is not read; save the tokenizer with transformers \
+                 (AutoTokenizer.from_pretrained(...).save_pretrained(...)) to get it"
+            }
+            None => "is missing",
+        };
+        (checkpoint.file_path(TOKENIZER), reason)
     }
 
     /// Token ids of `text`. With `add_special_tokens` the post-processor adds what it adds, usually the BOS token.

@@ -35,10 +35,13 @@ pub(crate) struct Model {
 /// device is "auto" or "cpu"; threads defaults to the physical cores this process may use. kv_cache is the type of keys
 /// and values, "f32" (loses nothing), "f16" or "int8"; packing that of ternary weights, "bits2" or "base3", by default
 /// the faster one. gguf decides what a GGUF file leaves open, "activation=silu,i2_s=64,pre=qwen2" or a part of it; the
-/// decisions of summary() say what was. Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError,
+/// decisions of summary() say what was. activations is what ternary weights multiply, "int8" or "float", by default
+/// what the checkpoint says. Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError,
 /// HubError, OptionError.
 #[pyfunction]
-#[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None, gguf = ""))]
+#[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None, gguf = "",
+                    activations = None))]
+#[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
 pub(crate) fn load(
     py: Python<'_>,
     path_or_id: Option<PathBuf>,
@@ -47,11 +50,13 @@ pub(crate) fn load(
     kv_cache: &str,
     packing: Option<&str>,
     gguf: &str,
+    activations: Option<&str>,
 ) -> Result<Model, Failure> {
     let threads = threads.map(|threads| count("threads", threads)).transpose()?;
     let packing = packing.map(str::parse).transpose()?;
     let cpu = CpuOptions { isa: None, packing, kv_cache: kv_cache.parse()? };
-    let options = EngineOptions { device: device.parse()?, threads, cpu, gguf: gguf.parse()? };
+    let activations = activations.map(str::parse).transpose()?;
+    let options = EngineOptions { device: device.parse()?, threads, cpu, gguf: gguf.parse()?, activations };
     let name = path_or_id
         .map(|path| path.into_os_string().into_string())
         .transpose()
@@ -127,6 +132,33 @@ impl Model {
             Ok::<_, Failure>(all)
         })?;
         Ok(to_numpy(py, all, &[ids.len(), vocab_size])?)
+    }
+
+    /// Texts as vectors of length 1: h / |h|, with h what the last norm gives for the last token.
+    ///
+    /// float32 [len(texts), hidden_size] for several texts, [hidden_size] for one. The tokenizer's special tokens are
+    /// added. Raises TokenizerError, ContextLengthError, PromptError for a text without tokens, ConfigError for a
+    /// checkpoint that asks for another pooling.
+    fn embed<'py>(
+        &self,
+        py: Python<'py>,
+        texts: &Bound<'py, PyAny>,
+    ) -> Result<Bound<'py, PyArrayDyn<f32>>, Failure> {
+        let hidden_size = self.engine.config().hidden_size;
+        if let Ok(text) = texts.extract::<String>() {
+            let vector = py.detach(|| self.engine.embed_text(&text))?;
+            return Ok(to_numpy(py, vector, &[hidden_size])?);
+        }
+        let texts = several("texts", texts)?;
+        let vectors = py.detach(|| {
+            let mut all = Vec::with_capacity(texts.len() * hidden_size);
+            for text in &texts {
+                all.extend(self.engine.embed_text(text)?);
+                check_signals()?;
+            }
+            Ok::<_, Failure>(all)
+        })?;
+        Ok(to_numpy(py, vectors, &[texts.len(), hidden_size])?)
     }
 
     /// Perplexity: exp of the mean negative log-likelihood per token, in nats.
@@ -263,7 +295,12 @@ fn texts(stop: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
     if let Ok(text) = stop.extract::<String>() {
         return Ok(vec![text]);
     }
-    stop.try_iter()
+    several("stop", stop)
+}
+
+fn several(name: &str, texts: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    texts
+        .try_iter()
         .and_then(|texts| texts.map(|text| text?.extract()).collect())
-        .map_err(|_| PyTypeError::new_err("stop must be a text or a sequence of texts"))
+        .map_err(|_| PyTypeError::new_err(format!("{name} must be a text or a sequence of texts")))
 }

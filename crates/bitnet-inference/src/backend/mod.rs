@@ -44,6 +44,10 @@ pub trait Sequence: Send + Debug {
     /// Errors: [`crate::Error::ContextLength`] beyond the capacity, [`crate::Error::TokenOutOfRange`].
     fn feed(&mut self, ids: &[u32], outputs: usize) -> Result<()>;
 
+    /// What the last norm gives for the last `count` tokens of the last call of [`Self::feed`], `[count, hidden_size]`;
+    /// `count` is at most the `outputs` of that call.
+    fn hidden(&mut self, count: usize) -> &[f32];
+
     /// The logits of the last `count` tokens of the last call of [`Self::feed`], `[count, vocab_size]`; `count` is at
     /// most the `outputs` of that call.
     fn logits(&mut self, count: usize) -> Result<&[f32]>;

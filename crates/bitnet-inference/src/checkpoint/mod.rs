@@ -165,6 +165,9 @@ impl Checkpoint {
     /// The name of a tensor in its file, for messages.
     pub fn stored_name<'a>(&self, name: &'a str) -> Cow<'a, str> {
         match &self.source {
+            Source::Folder(_, weights) if weights.is_bare => {
+                Cow::Borrowed(name.strip_prefix("model.").unwrap_or(name))
+            }
             Source::Folder(..) => Cow::Borrowed(name),
             Source::Gguf(_) => Contents::stored_name(name),
         }

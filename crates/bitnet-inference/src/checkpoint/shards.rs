@@ -19,6 +19,19 @@ pub(super) struct Weights {
     pub(super) tensors: BTreeMap<String, StoredTensor>,
     /// The file through which all others are found.
     pub(super) entry: &'static str,
+    /// Whether the file has the names without the "model." in front: those of a model without a head.
+    pub(super) is_bare: bool,
+}
+
+impl Weights {
+    fn new(tensors: BTreeMap<String, StoredTensor>, entry: &'static str) -> Self {
+        let is_bare = tensors.contains_key("embed_tokens.weight");
+        let name = |name: String| {
+            if is_bare && !name.starts_with("lm_head.") { format!("model.{name}") } else { name }
+        };
+        let tensors = tensors.into_iter().map(|(stored, tensor)| (name(stored), tensor)).collect();
+        Self { tensors, entry, is_bare }
+    }
 }
 
 /// A tensor and the name of its file.
@@ -43,12 +56,12 @@ pub(super) fn read(folder: &Folder) -> Result<Weights> {
     };
     let index: Index = serde_json::from_slice(&index)
         .map_err(|error| Error::checkpoint(folder.file_path(INDEX), error.to_string()))?;
-    Ok(Weights { tensors: read_indexed(folder, &index)?, entry: INDEX })
+    Ok(Weights::new(read_indexed(folder, &index)?, INDEX))
 }
 
 /// Tensors as if they were those of a single file.
 pub(super) fn from_memory(tensors: BTreeMap<String, Tensor>) -> Weights {
-    Weights { tensors: stored(tensors, SINGLE).collect(), entry: SINGLE }
+    Weights::new(stored(tensors, SINGLE).collect(), SINGLE)
 }
 
 fn stored(tensors: BTreeMap<String, Tensor>, file: &str) -> impl Iterator<Item = (String, StoredTensor)> {

@@ -59,7 +59,6 @@ pub(super) fn read(gguf: &Gguf) -> Result<RawConfig> {
         rms_norm_eps: keys.number("attention.layer_norm_rms_epsilon")?,
         rope_theta: Some(keys.number("rope.freq_base")?.unwrap_or(10_000.0)),
         rope_scaling: rope_scaling(&keys)?,
-        rope_parameters: None,
         // Older files of bitnet.cpp store the embedding a second time.
         tie_word_embeddings: (model_type == "bitnet").then_some(true),
         attention_bias: Some(contents.has_bias(".self_attn.")),
@@ -74,6 +73,7 @@ pub(super) fn read(gguf: &Gguf) -> Result<RawConfig> {
         }),
         bos_token_id: bos.map(OneOrMany::One),
         eos_token_id: Some(OneOrMany::Many(eos)),
+        ..RawConfig::default()
     })
 }
 
@@ -106,15 +106,7 @@ fn rope_scaling(keys: &Keys<'_>) -> Result<Option<RawRope>> {
     if kind == Some("none") || kind.is_none_or(|kind| kind == "linear") && factor.is_none() {
         return Ok(None);
     }
-    Ok(Some(RawRope {
-        rope_type: Some(kind.unwrap_or("linear").to_owned()),
-        r#type: None,
-        rope_theta: None,
-        factor,
-        low_freq_factor: None,
-        high_freq_factor: None,
-        original_max_position_embeddings: None,
-    }))
+    Ok(Some(RawRope { rope_type: Some(kind.unwrap_or("linear").to_owned()), factor, ..RawRope::default() }))
 }
 
 /// A head of which a part stays as it is.

@@ -1,9 +1,12 @@
 //! What `config.json` and `generation_config.json`, or the keys of a GGUF file, say; checked.
 
+mod activations;
 mod gguf;
+mod positions;
 mod raw;
 mod reader;
 
+pub use self::activations::ActivationMode;
 use self::raw::{RawConfig, RawGeneration};
 use self::reader::Reader;
 use crate::Result;
@@ -43,6 +46,8 @@ pub enum WeightForm {
     Packed,
     /// Float masters, ternarised when they are loaded (`quantization_mode: online`).
     Master,
+    /// Floats that are ternary already, `codes * scale`: no `quantization_config` asks for more.
+    Ternary,
 }
 
 /// How the linears of the checkpoint are quantized.
@@ -54,8 +59,34 @@ pub struct QuantizationConfig {
     pub form: Option<WeightForm>,
     /// Modules that stay ordinary float linears (`modules_to_not_convert`); without a list, the head alone.
     pub not_converted: ModulePatterns,
-    /// `rms_norm_eps` of the norms in front of each projection, when the checkpoint has them.
-    pub input_norm_eps: Option<f32>,
+    /// The norms in front of each projection, when the checkpoint has them.
+    pub input_norm: Option<ProjectionNorm>,
+    /// What the activations in front of ternary linears are.
+    pub activations: ActivationMode,
+}
+
+/// A norm in front of each projection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProjectionNorm {
+    /// What follows the name of the projection in the name of the tensor.
+    pub name: &'static str,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// Layers that see neighbouring positions alone.
+#[derive(Debug, Clone)]
+pub struct LocalAttention {
+    /// Which layers do, where the config lists them.
+    pub listed: Option<Vec<bool>>,
+    /// Else all but every so manyth.
+    pub pattern: usize,
+    /// How many positions a token sees, its own among them.
+    pub window: usize,
+    /// Base of their rotary frequencies.
+    pub rope_theta: f64,
+    /// How these are stretched.
+    pub rope_scaling: RopeScaling,
 }
 
 impl QuantizationConfig {
@@ -86,6 +117,10 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// Nonlinearity of the feed-forward network.
     pub activation: Activation,
+    /// Factor of embeddings, where there is one.
+    pub embedding_scale: Option<f32>,
+    /// Factor of the scores of queries and keys.
+    pub score_scale: f32,
     /// Positions the model was built for.
     pub context_length: usize,
     /// Added to the mean square in every RMSNorm.
@@ -94,6 +129,8 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// How the rotary frequencies are stretched.
     pub rope_scaling: RopeScaling,
+    /// Layers that see neighbouring positions alone, where there are such.
+    pub local: Option<LocalAttention>,
     /// Whether the head is the embedding; `None` when the config leaves it to the tensors.
     pub tied_head: Option<bool>,
     /// Whether q, k, v and o have biases.
@@ -114,12 +151,21 @@ impl ModelConfig {
     /// Errors: [`crate::Error::Config`] for a value that is missing or cannot be,
     /// [`crate::Error::UnknownArchitecture`].
     pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
-        let reader = Reader { path: checkpoint.file_path(CONFIG) };
+        let has_tensor = |name: &str| checkpoint.tensor_names().any(|stored| stored == name);
+        let reader = Reader { path: checkpoint.file_path(CONFIG), has_tensor: &has_tensor };
         if let Some(gguf) = checkpoint.gguf() {
             return reader.config(gguf::read(gguf)?, None);
         }
         let raw: RawConfig = checkpoint.json(CONFIG)?.ok_or_else(|| reader.error("is missing".to_owned()))?;
         let generation: Option<RawGeneration> = checkpoint.json(GENERATION_CONFIG)?;
         reader.config(raw, generation)
+    }
+
+    /// What a layer does differently, if it sees neighbouring positions alone.
+    pub(crate) fn local(&self, layer: usize) -> Option<&LocalAttention> {
+        self.local.as_ref().filter(|local| match &local.listed {
+            Some(listed) => listed[layer],
+            None => !(layer + 1).is_multiple_of(local.pattern),
+        })
     }
 }

@@ -18,7 +18,7 @@ impl OneOrMany {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 pub(super) struct RawConfig {
     pub(super) model_type: Option<String>,
     pub(super) vocab_size: Option<usize>,
@@ -29,12 +29,24 @@ pub(super) struct RawConfig {
     pub(super) num_key_value_heads: Option<usize>,
     pub(super) head_dim: Option<usize>,
     pub(super) hidden_act: Option<String>,
+    /// Gemma's name of `hidden_act`.
+    pub(super) hidden_activation: Option<String>,
     pub(super) max_position_embeddings: Option<usize>,
     pub(super) rms_norm_eps: Option<f64>,
     pub(super) rope_theta: Option<f64>,
     pub(super) rope_scaling: Option<RawRope>,
     /// The form of transformers 5: theta and scaling in one object.
     pub(super) rope_parameters: Option<RawRope>,
+    pub(super) rope_local_base_freq: Option<f64>,
+    pub(super) query_pre_attn_scalar: Option<f64>,
+    pub(super) layer_types: Option<Vec<String>>,
+    pub(super) sliding_window: Option<usize>,
+    #[serde(alias = "_sliding_window_pattern")]
+    pub(super) sliding_window_pattern: Option<usize>,
+    pub(super) use_sliding_window: Option<bool>,
+    pub(super) use_bidirectional_attention: Option<bool>,
+    pub(super) attn_logit_softcapping: Option<f64>,
+    pub(super) final_logit_softcapping: Option<f64>,
     pub(super) tie_word_embeddings: Option<bool>,
     pub(super) attention_bias: Option<bool>,
     pub(super) mlp_bias: Option<bool>,
@@ -43,7 +55,7 @@ pub(super) struct RawConfig {
     pub(super) eos_token_id: Option<OneOrMany>,
 }
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, Clone, Default)]
 pub(super) struct RawRope {
     pub(super) rope_type: Option<String>,
     /// The older name of `rope_type`.
@@ -53,6 +65,10 @@ pub(super) struct RawRope {
     pub(super) low_freq_factor: Option<f64>,
     pub(super) high_freq_factor: Option<f64>,
     pub(super) original_max_position_embeddings: Option<f64>,
+    /// Those of layers that see all positions, where they differ from the others.
+    pub(super) full_attention: Option<Box<Self>>,
+    /// Those of layers that see neighbouring positions alone.
+    pub(super) sliding_attention: Option<Box<Self>>,
 }
 
 #[derive(Deserialize)]

@@ -2,38 +2,42 @@
 
 use std::path::PathBuf;
 
-use super::raw::{OneOrMany, RawConfig, RawGeneration, RawQuantization, RawRope};
-use super::{ModelConfig, QuantizationConfig, ScaleSense, WeightForm};
+use super::raw::{OneOrMany, RawConfig, RawGeneration, RawQuantization};
+use super::{ActivationMode, ModelConfig, ProjectionNorm, QuantizationConfig, ScaleSense, WeightForm};
 use crate::activation::Activation;
 use crate::architecture::Architecture;
 use crate::module_patterns::ModulePatterns;
-use crate::rope::RopeScaling;
 use crate::{Error, Result};
 
 /// Turns raw values into checked ones, with errors that name the file.
-pub(super) struct Reader {
+pub(super) struct Reader<'a> {
     pub(super) path: PathBuf,
+    /// Whether the checkpoint has a tensor of this name.
+    pub(super) has_tensor: &'a dyn Fn(&str) -> bool,
 }
 
-impl Reader {
+/// The norm in front of the first projection, where each has one of its own.
+const OWN_NORM: &str = "model.layers.0.self_attn.q_proj.norm.weight";
+
+impl Reader<'_> {
     pub(super) fn error(&self, reason: String) -> Error {
         Error::config(self.path.clone(), reason)
     }
 
     pub(super) fn config(&self, raw: RawConfig, generation: Option<RawGeneration>) -> Result<ModelConfig> {
-        let architecture = Architecture::find(&self.path, raw.model_type.as_deref())?;
+        let architecture = Architecture::find(&self.path, raw.model_type.as_deref(), self.has_tensor)?;
+        self.refuse_unknown_attention(&raw)?;
         let hidden_size = self.size("hidden_size", raw.hidden_size)?;
         let heads = self.size("num_attention_heads", raw.num_attention_heads)?;
         let kv_heads = self.size("num_key_value_heads", raw.num_key_value_heads.or(Some(heads)))?;
         let context_length =
             self.size("max_position_embeddings", raw.max_position_embeddings.or(Some(2048)))?;
-        let (rope_theta, rope_scaling) = self.rope(
-            architecture,
-            raw.rope_theta,
-            raw.rope_scaling.as_ref(),
-            raw.rope_parameters.as_ref(),
-            context_length,
-        )?;
+        let layers = self.size("num_hidden_layers", raw.num_hidden_layers)?;
+        let (rope_theta, rope_scaling) = self.rope(architecture, &raw, context_length)?;
+        let local = self.local(architecture, &raw, layers, context_length)?;
+        let head_dim = self.head_dim(raw.head_dim.or(architecture.default_head_dim), hidden_size, heads)?;
+        let rms_norm_eps =
+            self.eps("rms_norm_eps", raw.rms_norm_eps.unwrap_or(architecture.default_rms_norm_eps))?;
         let vocab_size = self.size("vocab_size", raw.vocab_size)?;
         let bos = raw.bos_token_id.and_then(|ids| ids.into_vec().first().copied());
         let mut eos = raw.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default();
@@ -45,20 +49,22 @@ impl Reader {
             vocab_size,
             hidden_size,
             intermediate_size: self.size("intermediate_size", raw.intermediate_size)?,
-            layers: self.size("num_hidden_layers", raw.num_hidden_layers)?,
+            layers,
             heads,
             kv_heads,
-            head_dim: self.head_dim(raw.head_dim, hidden_size, heads)?,
-            activation: self.activation(architecture, raw.hidden_act.as_deref())?,
+            head_dim,
+            activation: self.activation(architecture, raw.hidden_activation.or(raw.hidden_act).as_deref())?,
+            embedding_scale: architecture.scales_embedding.then_some((hidden_size as f32).sqrt()),
+            score_scale: self.score_scale(raw.query_pre_attn_scalar, head_dim)?,
             context_length,
-            rms_norm_eps: self
-                .eps("rms_norm_eps", raw.rms_norm_eps.unwrap_or(architecture.default_rms_norm_eps))?,
+            rms_norm_eps,
             rope_theta,
             rope_scaling,
+            local,
             tied_head: raw.tie_word_embeddings,
             attention_bias: raw.attention_bias.unwrap_or(false),
             mlp_bias: architecture.has_mlp_bias && raw.mlp_bias.unwrap_or(false),
-            quantization: self.quantization(architecture, raw.quantization_config)?,
+            quantization: self.quantization(architecture, raw.quantization_config, rms_norm_eps)?,
             bos,
             eos,
         };
@@ -86,7 +92,7 @@ impl Reader {
     }
 
     /// A dimension: present, positive, and small enough that products of a few of them fit a machine word.
-    fn size(&self, name: &str, value: Option<usize>) -> Result<usize> {
+    pub(super) fn size(&self, name: &str, value: Option<usize>) -> Result<usize> {
         match value {
             None => Err(self.error(format!("{name} is missing"))),
             Some(value @ 1..=0x7fff_ffff) => Ok(value),
@@ -110,7 +116,13 @@ impl Reader {
         Err(self.error(format!("{name} cannot be {value}")))
     }
 
-    fn positive(&self, name: &str, value: Option<f64>) -> Result<f64> {
+    /// `1 / sqrt(scalar)`, by default of the size of a head.
+    fn score_scale(&self, scalar: Option<f64>, head_dim: usize) -> Result<f32> {
+        let scalar = self.positive("query_pre_attn_scalar", scalar.or(Some(head_dim as f64)))?;
+        Ok(1.0 / (scalar as f32).sqrt())
+    }
+
+    pub(super) fn positive(&self, name: &str, value: Option<f64>) -> Result<f64> {
         match value {
             Some(value) if value.is_finite() && value > 0.0 => Ok(value),
             Some(value) => Err(self.error(format!("{name} cannot be {value}"))),
@@ -124,75 +136,36 @@ impl Reader {
             Some("relu2") => Ok(Activation::Relu2),
             Some("silu" | "swish") => Ok(Activation::Silu),
             Some("gelu") => Ok(Activation::Gelu),
-            Some(other) => {
-                Err(self.error(format!("hidden_act {other:?} is unknown; known: relu2, silu, gelu")))
-            }
+            Some("gelu_pytorch_tanh" | "gelu_new") => Ok(Activation::GeluTanh),
+            Some(other) => Err(self.error(format!(
+                "hidden_act {other:?} is unknown; known: relu2, silu, gelu, gelu_pytorch_tanh"
+            ))),
         }
-    }
-
-    fn rope(
-        &self,
-        architecture: &Architecture,
-        theta: Option<f64>,
-        scaling: Option<&RawRope>,
-        parameters: Option<&RawRope>,
-        context_length: usize,
-    ) -> Result<(f64, RopeScaling)> {
-        let raw = scaling.or(parameters);
-        let theta = raw.and_then(|raw| raw.rope_theta).or(theta).unwrap_or(architecture.default_rope_theta);
-        let theta = self.positive("rope_theta", Some(theta))?;
-        let Some(raw) = raw else { return Ok((theta, RopeScaling::None)) };
-        let scaling = match raw.rope_type.as_deref().or(raw.r#type.as_deref()) {
-            None | Some("default") => RopeScaling::None,
-            Some("linear") => {
-                RopeScaling::Linear { factor: self.positive("rope_scaling.factor", raw.factor)? }
-            }
-            Some("llama3") => self.llama3(raw, context_length)?,
-            Some(other) => {
-                let reason = format!(
-                    "rope_scaling of type {other:?} is not supported; known: default, linear, llama3"
-                );
-                return Err(self.error(reason));
-            }
-        };
-        Ok((theta, scaling))
-    }
-
-    fn llama3(&self, raw: &RawRope, context_length: usize) -> Result<RopeScaling> {
-        let low = self.positive("rope_scaling.low_freq_factor", raw.low_freq_factor)?;
-        let high = self.positive("rope_scaling.high_freq_factor", raw.high_freq_factor)?;
-        if high <= low {
-            return Err(self
-                .error(format!("rope_scaling: high_freq_factor {high} is not above low_freq_factor {low}")));
-        }
-        let original = raw.original_max_position_embeddings.or(Some(context_length as f64));
-        Ok(RopeScaling::Llama3 {
-            factor: self.positive("rope_scaling.factor", raw.factor)?,
-            low_freq_factor: low,
-            high_freq_factor: high,
-            original_context: self.positive("rope_scaling.original_max_position_embeddings", original)?,
-        })
     }
 
     fn quantization(
         &self,
         architecture: &Architecture,
         raw: Option<RawQuantization>,
+        model_eps: f32,
     ) -> Result<QuantizationConfig> {
+        let own_norm = (self.has_tensor)(OWN_NORM).then_some(ProjectionNorm { name: "norm", eps: model_eps });
         let Some(raw) = raw else {
-            if architecture.is_always_bitnet {
-                // A master saved without the section: only ternarising it gives the model that was trained.
-                return Ok(QuantizationConfig {
-                    scale_sense: ScaleSense::Multiply,
-                    form: Some(WeightForm::Master),
-                    not_converted: ModulePatterns::head_only(),
-                    input_norm_eps: None,
-                });
-            }
-            let name = architecture.name;
-            return Err(
-                self.error(format!("has no quantization_config: a plain {name} model, not a BitNet one"))
-            );
+            // A master saved without the section: only ternarising it gives the model that was trained. Elsewhere the
+            // weights must be ternary as they are, and there are no other activations than those of plain models.
+            let is_bitnet = architecture.is_always_bitnet || own_norm.is_some();
+            let (form, activations) = if is_bitnet {
+                (WeightForm::Master, ActivationMode::Int8)
+            } else {
+                (WeightForm::Ternary, ActivationMode::Float)
+            };
+            return Ok(QuantizationConfig {
+                scale_sense: ScaleSense::Multiply,
+                form: Some(form),
+                not_converted: ModulePatterns::head_only(),
+                input_norm: own_norm,
+                activations,
+            });
         };
         match raw.quant_method.as_deref() {
             None | Some("bitnet") => {}
@@ -204,11 +177,14 @@ impl Reader {
             not_converted: raw
                 .modules_to_not_convert
                 .map_or_else(ModulePatterns::head_only, ModulePatterns::new),
-            input_norm_eps: raw
-                .use_rms_norm
-                .then(|| self.eps("quantization_config.rms_norm_eps", raw.rms_norm_eps.unwrap_or(1e-6)))
-                .transpose()?,
+            input_norm: if raw.use_rms_norm { Some(self.rms_norm(raw.rms_norm_eps)?) } else { own_norm },
+            activations: ActivationMode::Int8,
         })
+    }
+
+    fn rms_norm(&self, eps: Option<f64>) -> Result<ProjectionNorm> {
+        let eps = self.eps("quantization_config.rms_norm_eps", eps.unwrap_or(1e-6))?;
+        Ok(ProjectionNorm { name: "rms_norm", eps })
     }
 
     fn scale_sense(&self, linear_class: Option<&str>) -> Result<ScaleSense> {

@@ -13,7 +13,6 @@ use half::{bf16, f16};
 use super::losses::Losses;
 use super::master::Master;
 use super::safetensors::Spec;
-use crate::checkpoint::gguf::ternarised;
 use crate::checkpoint::{Checkpoint, Stored};
 use crate::config::{ScaleSense, WeightForm};
 use crate::model::{EMBEDDING, HEAD, Model};
@@ -203,8 +202,8 @@ impl<'m> Planner<'m, '_> {
         if tensor.dtype() == DType::U8 {
             return Ok(None);
         }
-        let is_ternarised =
-            self.checkpoint.gguf().is_some() && ternarised::exact(&FloatMatrix::new(&tensor)?).is_some();
+        let is_ternarised = self.checkpoint.gguf().is_some()
+            && crate::model::exact::exact(&FloatMatrix::new(&tensor)?).is_some();
         Ok((!is_ternarised).then_some(tensor))
     }
 

@@ -23,6 +23,7 @@ pub use self::hf::HfForm;
 use self::losses::Losses;
 use self::safetensors::{Spec, write_bytes};
 pub use self::target::Target;
+use crate::config::ActivationMode;
 use crate::model::{EMBEDDING, Model};
 use crate::{Checkpoint, Error, Result, atomic_folder};
 
@@ -85,11 +86,28 @@ pub fn convert(
 ) -> Result<Converted> {
     refuse_existing(path)?;
     let model = Model::load(checkpoint, pool)?;
+    refuse_unwritten(checkpoint, &model, options)?;
     let progress = Progress { path, report: progress, done: 0, all: 0 };
     match options.to {
         Target::Hf(form) => to_folder(checkpoint, &model, path, form, options, progress),
         Target::Gguf(weights) => gguf::write(checkpoint, &model, path, weights, options, pool, progress),
     }
+}
+
+/// Models that run, and have no form to be written in yet.
+fn refuse_unwritten(checkpoint: &Checkpoint, model: &Model, options: &ConvertOptions) -> Result<()> {
+    let c = &model.config;
+    let is_renamed = c.architecture.marker.is_some() && matches!(options.to, Target::Hf(_));
+    let fact = if c.quantization.activations == ActivationMode::Float {
+        "has activations that are not quantized"
+    } else if c.quantization.input_norm.is_some_and(|norm| norm.name == "norm") {
+        "has a norm in front of each projection"
+    } else if is_renamed || !["bitnet", "llama"].contains(&c.architecture.name) {
+        "has norms that other architectures do not have"
+    } else {
+        return Ok(());
+    };
+    Err(Error::checkpoint(checkpoint.path(), format!("{fact}; writing such models is not supported yet")))
 }
 
 /// Counts what is written.

@@ -6,7 +6,7 @@ use bitnet_quant::BitLinear;
 /// `y = x W^T + b`.
 #[derive(Debug, Clone)]
 pub enum Linear {
-    /// Ternary weights, int8 activations.
+    /// Ternary weights.
     Ternary(BitLinear),
     /// Float weights, float activations.
     Float(FloatLinear),
@@ -41,7 +41,10 @@ impl Linear {
     /// Bytes of the weights, which a decoded token reads once.
     pub fn weight_bytes(&self) -> usize {
         match self {
-            Self::Ternary(linear) => linear.weight().packed().len(),
+            Self::Ternary(linear) => {
+                let scales = linear.weight().scales().values();
+                linear.weight().packed().len() + if scales.len() > 1 { size_of_val(scales) } else { 0 }
+            }
             Self::Float(linear) => linear.weight.size_bytes(),
         }
     }

@@ -1,12 +1,16 @@
 //! Models: the parts of a decoder-only transformer with ternary linears.
 
+mod activations;
+pub(crate) mod exact;
 mod linear;
+mod linears;
 mod load;
 
 use bitnet_core::FloatMatrix;
 use bitnet_quant::BitLinear;
 pub use linear::{FloatLinear, Linear};
 
+use crate::checkpoint::Decision;
 use crate::config::{ModelConfig, WeightForm};
 
 /// Hugging Face names of [`Block::linears`], inside a block.
@@ -31,8 +35,10 @@ pub(crate) const HEAD: &str = "lm_head";
 pub struct Model {
     /// What the checkpoint says of it.
     pub config: ModelConfig,
-    /// What the checkpoint stores: packed codes, or masters that were ternarised.
+    /// What the checkpoint stores: packed codes, masters that were ternarised, or floats that are ternary already.
     pub stored: WeightForm,
+    /// What the config leaves open of the model, and what was made of it.
+    pub decisions: Vec<Decision>,
     /// `[vocab_size, hidden_size]`.
     pub embedding: FloatMatrix,
     /// The blocks, first to last.
@@ -44,7 +50,8 @@ pub struct Model {
 }
 
 /// One transformer block:
-/// `h = x + o(sub_norm(attention(norm(x))))`, `y = h + down(sub_norm(act(gate(n)) * up(n)))` with `n = norm(h)`.
+/// `h = x + post_norm(o(sub_norm(attention(norm(x)))))`, `y = h + post_norm(down(sub_norm(act(gate(n)) * up(n))))` with
+/// `n = norm(h)`; most architectures have some of these norms.
 ///
 /// `L` is [`Linear`] as loaded, or what a backend makes of it.
 #[derive(Debug, Clone)]
@@ -66,10 +73,16 @@ pub struct Attention<L = Linear> {
     pub k: L,
     /// Values: `kv_heads * head_dim` rows.
     pub v: L,
+    /// RMSNorm of each head of the queries, in front of their rotation.
+    pub q_norm: Option<Vec<f32>>,
+    /// RMSNorm of each head of the keys, in front of their rotation.
+    pub k_norm: Option<Vec<f32>>,
     /// RMSNorm between attention and output projection, where the architecture has it.
     pub sub_norm: Option<Vec<f32>>,
     /// Output projection.
     pub o: L,
+    /// RMSNorm behind the output projection, where the architecture has it.
+    pub post_norm: Option<Vec<f32>>,
 }
 
 /// The feed-forward half of a block.
@@ -85,6 +98,8 @@ pub struct Mlp<L = Linear> {
     pub sub_norm: Option<Vec<f32>>,
     /// Down projection.
     pub down: L,
+    /// RMSNorm behind the down projection, where the architecture has it.
+    pub post_norm: Option<Vec<f32>>,
 }
 
 impl Model {
@@ -137,6 +152,7 @@ impl<L> Block<L> {
     /// The norms of the block.
     pub fn norms(&self) -> impl Iterator<Item = &Vec<f32>> {
         let (a, m) = (&self.attention, &self.mlp);
-        [&a.norm, &m.norm].into_iter().chain(&a.sub_norm).chain(&m.sub_norm)
+        let inner = [&a.q_norm, &a.k_norm, &a.sub_norm, &a.post_norm, &m.sub_norm, &m.post_norm];
+        [&a.norm, &m.norm].into_iter().chain(inner.into_iter().flatten())
     }
 }

@@ -66,16 +66,20 @@ impl Mistake {
 
     /// The model without the mistake; `None` where it cannot have been made.
     pub(super) fn undo(self, model: &Model, pool: &ThreadPool) -> Result<Option<Model>> {
+        // Those who make these mistakes write one scale for each matrix.
+        if model.ternary_linears().any(|(_, linear)| linear.weight().one_scale().is_err()) {
+            return Ok(None);
+        }
         let mut model = model.clone();
         match self {
-            // Scales of masters are made at load.
-            Self::ScaleSense if model.stored == WeightForm::Master => return Ok(None),
+            // Scales of floats are made at load.
+            Self::ScaleSense if model.stored != WeightForm::Packed => return Ok(None),
             Self::ScaleSense => scale(&mut model, |_, scale| 1.0 / scale)?,
             Self::QuantizedTwice => scale(&mut model, |weight, scale| scale / nonzero_share(weight))?,
             Self::Activation => {
                 model.config.activation = match model.config.activation {
                     Activation::Relu2 => Activation::Silu,
-                    Activation::Silu | Activation::Gelu => Activation::Relu2,
+                    Activation::Silu | Activation::Gelu | Activation::GeluTanh => Activation::Relu2,
                 }
             }
             Self::I2SArm => return regroup(model, pool, Codec::I2S, Codec::I2SArm),

@@ -72,8 +72,8 @@ pub(super) fn rotate(
     });
 }
 
-/// `out[t, h] = softmax(q[t, h] . K / sqrt(head_dim)) V` over the positions up to that of token `t`; returns the bytes
-/// of keys and values that were read.
+/// `out[t, h] = softmax(q[t, h] . K * scale) V` over the positions up to that of token `t`, or the last of them in a layer
+/// with a window; returns the bytes of keys and values that were read.
 ///
 /// `q` and `out` are `[tokens, heads, head_dim]`, the first token at `position`. Softmax runs online over blocks of
 /// positions (arXiv 1805.02867), always from the first: a token's result does not depend on what shares the call.
@@ -86,6 +86,7 @@ pub(super) fn attention(
     q: &[f32],
     out: &mut [f32],
 ) -> u64 {
+    let window = config.local(layer).map_or(usize::MAX, |local| local.window);
     let queries_per_kv = config.heads / config.kv_heads;
     let tokens = q.len() / (config.heads * config.head_dim);
     // One token has too few KV heads to share out; reading in place, its heads need not go together.
@@ -105,14 +106,17 @@ pub(super) fn attention(
                     heads: first_head..first_head + heads,
                     all_heads: config.heads,
                     tokens: first_token..tokens.min(first_token + TOKENS),
+                    window,
+                    scale: config.score_scale,
                 };
                 group.attend(&compute.floats, q, &out, buffers);
             }
         });
     });
-    // Every block of tokens reads the positions up to its last.
+    // Every block of tokens reads the positions up to its last, from the block of those that its first sees.
     let blocks = (0..tokens).step_by(TOKENS);
-    let positions: usize = blocks.map(|first| position + tokens.min(first + TOKENS)).sum();
+    let begin = |token: usize| (position + token + 1).saturating_sub(window) / BLOCK * BLOCK;
+    let positions: usize = blocks.map(|first| position + tokens.min(first + TOKENS) - begin(first)).sum();
     (positions * config.kv_heads * cache.position_bytes()) as u64
 }
 
@@ -126,6 +130,9 @@ struct Group<'a> {
     heads: Range<usize>,
     all_heads: usize,
     tokens: Range<usize>,
+    /// Positions that a token sees at most.
+    window: usize,
+    scale: f32,
 }
 
 impl Group<'_> {
@@ -144,24 +151,25 @@ impl Group<'_> {
                 buffer.resize(BLOCK * head_dim, 0.0);
             }
         }
-        self.each_token(out, 0, |_, out| out.fill(0.0));
-        let scale = 1.0 / (head_dim as f32).sqrt();
+        self.each_token(out, 0..usize::MAX, |_, out| out.fill(0.0));
         let last = self.positions(self.tokens.len() - 1);
-        for start in (0..last).step_by(BLOCK) {
+        for start in (self.first(0) / BLOCK * BLOCK..last).step_by(BLOCK) {
             let (keys, values) = self.cache.block(self.layer, self.kv_head, start, widened);
             // A few keys, then a few values, stay in the first-level cache for all tokens.
             for (group, keys) in keys.chunks_exact(POSITIONS * head_dim).enumerate() {
                 let at = group * POSITIONS;
-                self.each_token(out, start + at, |token, _| {
+                self.each_token(out, start + at..start + at + POSITIONS, |token, _| {
                     let scores = &mut scores[token * heads * BLOCK + at..];
-                    floats.scores(&q[self.part(token)], head_dim, keys, scale, scores, BLOCK);
+                    floats.scores(&q[self.part(token)], head_dim, keys, self.scale, scores, BLOCK);
                 });
             }
-            self.each_token(out, start, |token, out| {
+            self.each_token(out, start..start + BLOCK, |token, out| {
                 let count = BLOCK.min(self.positions(token) - start);
+                let unseen = self.first(token).saturating_sub(start);
                 for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
                     let query = token * heads + head;
-                    let scores = &mut scores[query * BLOCK..][..count];
+                    let (before, scores) = scores[query * BLOCK..][..count].split_at_mut(unseen);
+                    before.fill(0.0);
                     let highest = floats.max(scores, max[query]);
                     if highest > max[query] {
                         let shrink = (max[query] - highest).exp();
@@ -176,7 +184,7 @@ impl Group<'_> {
             });
             for (part, values) in values.chunks(VALUES * head_dim).enumerate() {
                 let at = part * VALUES;
-                self.each_token(out, start + at, |token, out| {
+                self.each_token(out, start + at..start + at + VALUES, |token, out| {
                     let count = (values.len() / head_dim).min(self.positions(token) - start - at);
                     let weights = &scores[token * heads * BLOCK + at..];
                     let totals = &mut totals[token * heads..][..heads];
@@ -184,7 +192,7 @@ impl Group<'_> {
                 });
             }
         }
-        self.each_token(out, 0, |token, out| {
+        self.each_token(out, 0..usize::MAX, |token, out| {
             for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
                 let total = totals[token * heads + head];
                 for out in out {
@@ -194,7 +202,12 @@ impl Group<'_> {
         });
     }
 
-    /// Positions that a token of the group sees.
+    /// The first position that a token of the group sees.
+    fn first(&self, token: usize) -> usize {
+        self.positions(token).saturating_sub(self.window)
+    }
+
+    /// The position behind the last one that a token of the group sees.
     fn positions(&self, token: usize) -> usize {
         self.position + self.tokens.start + token + 1
     }
@@ -205,15 +218,18 @@ impl Group<'_> {
         first * self.cache.head_dim()..(first + self.heads.len()) * self.cache.head_dim()
     }
 
-    /// Calls `visit(token, its output)` for every token that sees `position`, counted from the first of the group.
+    /// Calls `visit(token, its output)` for every token that sees any of `positions`, counted from the first of the
+    /// group.
     #[expect(unsafe_code, reason = "threads write disjoint heads")]
     fn each_token(
         &self,
         out: &DisjointSlice<'_, f32>,
-        position: usize,
+        positions: Range<usize>,
         mut visit: impl FnMut(usize, &mut [f32]),
     ) {
-        for token in (0..self.tokens.len()).filter(|token| self.positions(*token) > position) {
+        let is_seen =
+            |token: &usize| self.positions(*token) > positions.start && self.first(*token) < positions.end;
+        for token in (0..self.tokens.len()).filter(is_seen) {
             // SAFETY: the heads and tokens of a group belong to one thread.
             visit(token, unsafe { out.part(self.part(token)) });
         }

@@ -56,6 +56,34 @@ impl Compute {
         });
     }
 
+    /// `x += y`, or `x += norm(y)` where there is a norm, by way of `normed`.
+    pub(super) fn add_normed(
+        &self,
+        x: &mut [f32],
+        y: &[f32],
+        norm: Option<&[f32]>,
+        eps: f32,
+        normed: &mut [f32],
+    ) {
+        match norm {
+            Some(norm) => {
+                let normed = &mut normed[..y.len()];
+                self.rms_norm(y, norm, eps, normed);
+                self.add(x, normed);
+            }
+            None => self.add(x, y),
+        }
+    }
+
+    /// `x = norm(x)` of every head, where there is a norm, by way of `normed`.
+    pub(super) fn norm_heads(&self, x: &mut [f32], norm: Option<&[f32]>, eps: f32, normed: &mut [f32]) {
+        if let Some(norm) = norm {
+            let normed = &mut normed[..x.len()];
+            self.rms_norm(x, norm, eps, normed);
+            x.copy_from_slice(normed);
+        }
+    }
+
     /// `x += y`.
     #[expect(unsafe_code, reason = "threads write disjoint elements")]
     pub(super) fn add(&self, x: &mut [f32], y: &[f32]) {
@@ -85,6 +113,10 @@ impl Compute {
                 Activation::Gelu => {
                     scalar(gate, |x| x * 0.5 * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2)));
                 }
+                Activation::GeluTanh => scalar(gate, |x| {
+                    let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * (x * x * x));
+                    x * 0.5 * (1.0 + libm::tanhf(inner))
+                }),
             }
         });
     }
@@ -112,6 +144,7 @@ impl Compute {
         for (linear, out) in outputs {
             match linear {
                 PreparedLinear::Float(linear) => self.float_linear(linear, x, out),
+                PreparedLinear::Scaled(linear) => linear.multiply(self, x, quantized, out)?,
                 PreparedLinear::Ternary(linear) => {
                     linear.quantize_input(&self.pool, &self.floats, x, quantized);
                     let product = Product { w: linear.weight(), bias: linear.bias(), out, then: Then::Store };
@@ -131,7 +164,7 @@ impl Compute {
             PreparedLinear::Ternary(linear) => {
                 Product { w: linear.weight(), bias: linear.bias(), out, then: Then::Store }
             }
-            PreparedLinear::Float(_) => unreachable!("plain linears are ternary"),
+            PreparedLinear::Scaled(_) | PreparedLinear::Float(_) => unreachable!("plain linears are packed"),
         });
         Ok(self.ternary.products(&self.pool, quantized, products)?)
     }

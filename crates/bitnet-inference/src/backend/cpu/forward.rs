@@ -27,6 +27,11 @@ impl CpuSequence {
         let hidden_size = config.hidden_size;
         for (&id, out) in ids.iter().zip(self.scratch.hidden.chunks_exact_mut(hidden_size)) {
             model.embedding.read_row(id as usize, out);
+            if let Some(scale) = config.embedding_scale {
+                for x in out {
+                    *x *= scale;
+                }
+            }
         }
         let row_bytes = model.embedding.size_bytes() / model.embedding.rows();
         self.traffic.weight_bytes += (ids.len() * row_bytes) as u64;
@@ -44,7 +49,7 @@ impl CpuSequence {
         Ok(())
     }
 
-    /// `hidden += o(sub_norm(attention(norm(hidden))))` for the tokens `kept`; keys and values of all `tokens`.
+    /// `hidden += post_norm(o(sub_norm(attention(norm(hidden)))))` for the tokens `kept`; keys and values of all `tokens`.
     fn attention_half(
         &mut self,
         layer: usize,
@@ -72,9 +77,12 @@ impl CpuSequence {
                 compute.linears(last, normed, quantized, [q_output])?;
             }
         }
+        compute.norm_heads(q, part.q_norm.as_deref(), eps, normed);
+        compute.norm_heads(k, part.k_norm.as_deref(), eps, normed);
         let position = self.cache.len() + kept.start;
-        rotate(compute, config, &self.rope, position, config.heads, q);
-        rotate_and_store(compute, config, &self.rope, &mut self.cache, layer, k, v);
+        let rope = config.local(layer).and(self.local_rope.as_ref()).unwrap_or(&self.rope);
+        rotate(compute, config, rope, position, config.heads, q);
+        rotate_and_store(compute, config, rope, &mut self.cache, layer, k, v);
         let bytes = |linears: &[&PreparedLinear]| -> u64 {
             linears.iter().map(|linear| linear.weight_bytes() as u64).sum()
         };
@@ -87,7 +95,8 @@ impl CpuSequence {
         let input = Input { x: attended, norm: part.sub_norm.as_deref(), eps };
         let added = &mut added[..kept.len() * width];
         compute.linears(input, normed, quantized, [(&part.o, &mut *added)])?;
-        compute.add(&mut hidden[kept.start * width..kept.end * width], added);
+        let hidden = &mut hidden[kept.start * width..kept.end * width];
+        compute.add_normed(hidden, added, part.post_norm.as_deref(), eps, normed);
         self.traffic.weight_bytes += bytes(&[&part.q, &part.o]);
         Ok(())
     }

@@ -9,10 +9,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bitnet_core::{DisjointSlice, FloatMatrix};
-use bitnet_quant::{CompactRows, Margin, Product, SplitActivations, Then};
+use bitnet_quant::{CompactRows, Margin, SplitActivations};
 
 use super::CpuSequence;
-use super::compute::Compute;
+use super::compute::{Compute, Input};
 use super::prepared::Head;
 use super::scratch::Scratch;
 use crate::backend::{Candidate, Cut};
@@ -75,13 +75,11 @@ impl CpuSequence {
             logits.resize(needed, 0.0);
         }
         let logits = &mut logits[..needed];
-        let Compute { pool, floats, ternary } = &self.compute;
         let bytes = match &self.model.head {
-            Head::Ternary(head) => {
-                head.quantize_input(pool, floats, normed, quantized);
-                let product = Product { w: head.weight(), bias: head.bias(), out: logits, then: Then::Store };
-                ternary.products(pool, quantized, [product])?;
-                head.weight().data().len()
+            Head::Linear(head) => {
+                let input = Input { x: normed, norm: None, eps: config.rms_norm_eps };
+                self.compute.linears(input, &mut [], quantized, [(head, logits)])?;
+                head.weight_bytes()
             }
             Head::Float(head, _) => {
                 self.compute.float_linear(head, normed, logits);
@@ -142,7 +140,7 @@ impl CpuSequence {
     }
 
     /// Normalises the last `count` tokens into the scratch buffer.
-    fn normalise_last(&mut self, count: usize) {
+    pub(super) fn normalise_last(&mut self, count: usize) {
         assert!(count <= self.outputs.len(), "logits of tokens that were fed for it");
         let end = self.outputs.end;
         let config = &self.model.config;

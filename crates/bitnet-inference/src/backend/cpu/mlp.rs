@@ -18,7 +18,7 @@ use crate::backend::Traffic;
 use crate::config::ModelConfig;
 use crate::model::Mlp;
 
-/// `hidden += down(sub_norm(act(gate(n)) * up(n)))`, `n = norm(hidden)`, for some tokens of the scratch buffer.
+/// `hidden += post_norm(down(sub_norm(act(gate(n)) * up(n))))`, `n = norm(hidden)`, for some tokens of the scratch buffer.
 pub(super) fn mlp(
     compute: &Compute,
     config: &ModelConfig,
@@ -35,7 +35,9 @@ pub(super) fn mlp(
         _ => dense(compute, config, part, s, rows.clone(), traffic)?,
     }
     let width = rows.len();
-    compute.add(&mut s.hidden[rows], &s.added[..width]);
+    let Scratch { hidden, added, normed, .. } = s;
+    let (norm, eps) = (part.post_norm.as_deref(), config.rms_norm_eps);
+    compute.add_normed(&mut hidden[rows], &added[..width], norm, eps, normed);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod head;
 mod kv_cache;
 mod mlp;
 mod prepared;
+mod scaled;
 mod scratch;
 
 use std::ops::Range;
@@ -100,6 +101,8 @@ struct CpuSequence {
     model: Arc<Prepared>,
     compute: Compute,
     rope: RopeTable,
+    /// Of the layers that see neighbouring positions alone, where there are such.
+    local_rope: Option<RopeTable>,
     cache: KvCache,
     scratch: Scratch,
     capacity: usize,
@@ -112,9 +115,23 @@ impl CpuSequence {
     fn new(model: Arc<Prepared>, compute: Compute, kv_cache: KvType, capacity: usize) -> Self {
         let config = &model.config;
         let rope = RopeTable::new(config.rope_theta, config.rope_scaling, config.head_dim, capacity);
+        let local_rope = config
+            .local
+            .as_ref()
+            .map(|local| RopeTable::new(local.rope_theta, local.rope_scaling, config.head_dim, capacity));
         let cache = KvCache::new(config, kv_cache, capacity);
         let scratch = Scratch::new(config, CHUNK.min(capacity), compute.pool.threads());
-        Self { model, compute, rope, cache, scratch, capacity, outputs: 0..0, traffic: Traffic::default() }
+        Self {
+            model,
+            compute,
+            rope,
+            local_rope,
+            cache,
+            scratch,
+            capacity,
+            outputs: 0..0,
+            traffic: Traffic::default(),
+        }
     }
 
     fn check(&self, ids: &[u32]) -> Result<()> {
@@ -143,6 +160,11 @@ impl Sequence for CpuSequence {
     fn feed(&mut self, ids: &[u32], outputs: usize) -> Result<()> {
         self.check(ids)?;
         self.forward(ids, outputs, &mut |_, _| {})
+    }
+
+    fn hidden(&mut self, count: usize) -> &[f32] {
+        self.normalise_last(count);
+        &self.scratch.normed[..count * self.model.config.hidden_size]
     }
 
     fn logits(&mut self, count: usize) -> Result<&[f32]> {

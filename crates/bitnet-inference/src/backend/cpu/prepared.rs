@@ -3,9 +3,10 @@
 use bitnet_core::{FloatKernels, FloatMatrix, ThreadPool};
 use bitnet_quant::{CompactRows, Order, PackedLinear, Packing};
 
+use super::scaled::ScaledLinear;
 use crate::Result;
 use crate::activation::Activation;
-use crate::config::ModelConfig;
+use crate::config::{ActivationMode, ModelConfig};
 use crate::model::{Attention, Block, FloatLinear, Linear, Mlp, Model};
 
 /// A prepared model.
@@ -21,14 +22,16 @@ pub(super) struct Prepared {
 /// A prepared linear.
 #[derive(Debug)]
 pub(super) enum PreparedLinear {
+    /// Of one scale, and with int8 activations.
     Ternary(PackedLinear),
+    Scaled(ScaledLinear),
     Float(FloatLinear),
 }
 
 /// The head.
 #[derive(Debug)]
 pub(super) enum Head {
-    Ternary(PackedLinear),
+    Linear(PreparedLinear),
     /// With its rows in a few bits, where there is no bias.
     Float(FloatLinear, Option<CompactRows>),
 }
@@ -42,15 +45,13 @@ impl Prepared {
         packing: Packing,
     ) -> Result<Self> {
         let Model { config, embedding, blocks, norm, head, .. } = model;
-        let preparer = Preparer { pool, packing };
+        let preparer = Preparer { pool, packing, activations: config.quantization.activations };
         let blocks = blocks
             .into_iter()
             .map(|block| preparer.block(block, config.activation))
             .collect::<Result<Vec<_>>>()?;
         let head = match head {
-            Some(Linear::Ternary(head)) => {
-                Head::Ternary(PackedLinear::new(pool, head, Order::Panels, packing)?)
-            }
+            Some(head @ Linear::Ternary(_)) => Head::Linear(preparer.linear(head, Order::Panels)?),
             Some(Linear::Float(head)) => Head::float(pool, floats, head)?,
             None => Head::float(pool, floats, FloatLinear { weight: embedding.clone(), bias: None })?,
         };
@@ -68,6 +69,7 @@ impl PreparedLinear {
     pub(super) fn cols(&self) -> usize {
         match self {
             Self::Ternary(linear) => linear.weight().cols(),
+            Self::Scaled(scaled) => scaled.linear.weight().cols(),
             Self::Float(linear) => linear.weight.cols(),
         }
     }
@@ -76,6 +78,7 @@ impl PreparedLinear {
     pub(super) fn weight_bytes(&self) -> usize {
         match self {
             Self::Ternary(linear) => linear.weight().data().len(),
+            Self::Scaled(scaled) => scaled.linear.weight().packed().len(),
             Self::Float(linear) => linear.weight.size_bytes(),
         }
     }
@@ -111,11 +114,22 @@ impl Head {
 struct Preparer<'a> {
     pool: &'a ThreadPool,
     packing: Packing,
+    activations: ActivationMode,
 }
 
 impl Preparer<'_> {
+    /// Whether the packed kernels take it.
+    fn is_packed(&self, linear: &Linear) -> bool {
+        let has_one_scale = matches!(linear, Linear::Ternary(linear) if linear.weight().one_scale().is_ok());
+        has_one_scale && self.activations == ActivationMode::Int8
+    }
+
     fn linear(&self, linear: Linear, order: Order) -> Result<PreparedLinear> {
+        let is_packed = self.is_packed(&linear);
         Ok(match linear {
+            Linear::Ternary(linear) if !is_packed => {
+                PreparedLinear::Scaled(ScaledLinear { linear, activations: self.activations })
+            }
             Linear::Ternary(linear) => {
                 PreparedLinear::Ternary(PackedLinear::new(self.pool, linear, order, self.packing)?)
             }
@@ -126,10 +140,10 @@ impl Preparer<'_> {
     fn block(&self, block: Block, activation: Activation) -> Result<Block<PreparedLinear>> {
         let Block { attention, mlp } = block;
         let dense = |linear| self.linear(linear, Order::Panels);
-        let is_ternary = |linear: &Linear| matches!(linear, Linear::Ternary(_));
         // A neuron whose gate is not positive is 0 behind ReLU^2, whatever its other input is.
+        let linears = [&mlp.gate, &mlp.up, &mlp.down];
         let is_sparse =
-            activation == Activation::Relu2 && [&mlp.gate, &mlp.up, &mlp.down].into_iter().all(is_ternary);
+            activation == Activation::Relu2 && linears.into_iter().all(|linear| self.is_packed(linear));
         let (rows, columns) =
             if is_sparse { (Order::Rows, Order::Columns) } else { (Order::Panels, Order::Panels) };
         Ok(Block {
@@ -138,8 +152,11 @@ impl Preparer<'_> {
                 q: dense(attention.q)?,
                 k: dense(attention.k)?,
                 v: dense(attention.v)?,
+                q_norm: attention.q_norm,
+                k_norm: attention.k_norm,
                 sub_norm: attention.sub_norm,
                 o: dense(attention.o)?,
+                post_norm: attention.post_norm,
             },
             mlp: Mlp {
                 norm: mlp.norm,
@@ -147,6 +164,7 @@ impl Preparer<'_> {
                 up: self.linear(mlp.up, rows)?,
                 sub_norm: mlp.sub_norm,
                 down: self.linear(mlp.down, columns)?,
+                post_norm: mlp.post_norm,
             },
         })
     }

@@ -68,7 +68,7 @@ pub struct Decision {
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { about, chosen, reason, option, .. } = self;
-        write!(f, "{about}: {chosen}, {reason}; --gguf {option} decides otherwise")
+        write!(f, "{about}: {chosen}, {reason}; {option} decides otherwise")
     }
 }
 
@@ -100,7 +100,7 @@ impl Decided {
 fn activation(contents: &Contents, options: &GgufOptions, all: &mut Vec<Decision>) -> Result<Activation> {
     let architecture = contents.architecture()?;
     let mut decide = |activation: Activation, reason: String, is_guess| {
-        let option = "activation=relu2|silu|gelu";
+        let option = "--gguf activation=relu2|silu|gelu";
         let chosen = activation.name().to_owned();
         all.push(Decision { about: "activation", chosen, reason, option, is_guess });
         Ok(activation)
@@ -133,7 +133,7 @@ fn i2_s(contents: &Contents, options: &GgufOptions, all: &mut Vec<Decision>) -> 
         about: "I2_S",
         chosen: chosen.to_owned(),
         reason: reason.to_owned(),
-        option: "i2_s=128|64",
+        option: "--gguf i2_s=128|64",
         is_guess,
     });
     codec
@@ -185,7 +185,7 @@ fn pre_tokenizer(contents: &Contents, options: &GgufOptions, all: &mut Vec<Decis
         about: "pre-tokenizer",
         chosen: chosen.to_owned(),
         reason: reason.to_owned(),
-        option: "pre=NAME",
+        option: "--gguf pre=NAME",
         is_guess,
     });
     Ok(chosen.to_owned())

@@ -13,7 +13,6 @@ mod metadata;
 mod names;
 mod rows;
 mod tensor_type;
-pub(crate) mod ternarised;
 #[cfg(test)]
 mod tests;
 mod vocabulary;

@@ -95,27 +95,40 @@ const GGUF_FILES: [&str; 5] = [
     "bitnet-mini.tq2_0.gguf",
 ];
 
+/// The folder of the larger models, unless it is not there.
+fn shared() -> Option<PathBuf> {
+    let shared = root().join("../shared");
+    if !shared.is_dir() {
+        eprintln!("skipped all models but bitnet-tiny: {} is not there", shared.display());
+        return None;
+    }
+    Some(shared)
+}
+
 /// bitnet-tiny from the fixtures, and the larger and float models where the shared folder exists.
-fn cases() -> Vec<Case> {
+fn folders() -> Vec<Case> {
     let fixtures = root().join("tests/fixtures");
     let mut cases = vec![Case::read("bitnet-tiny", &fixtures.join("bitnet-tiny"), &fixtures.join("golden"))];
-    let shared = root().join("../shared");
-    if shared.is_dir() {
+    if let Some(shared) = shared() {
         for name in ["bitnet-tiny-bf16", "bitnet-mini", "bitnet-mini-bf16"] {
             cases.push(Case::read(name, &shared.join("models").join(name), &shared.join("golden")));
         }
-        for file in GGUF_FILES {
-            let name = if file.starts_with("bitnet-tiny") { "bitnet-tiny" } else { "bitnet-mini" };
-            let path = shared.join("models/gguf").join(file);
-            cases.push(Case { name: file, ..Case::read(name, &path, &shared.join("golden")) });
-        }
-    } else {
-        eprintln!(
-            "skipped bitnet-tiny-bf16, bitnet-mini, bitnet-mini-bf16 and all GGUF files: {} is not there",
-            shared.display()
-        );
     }
     cases
+}
+
+fn gguf_files() -> Vec<Case> {
+    let Some(shared) = shared() else { return Vec::new() };
+    let case = |file: &'static str| {
+        let name = if file.starts_with("bitnet-tiny") { "bitnet-tiny" } else { "bitnet-mini" };
+        let path = shared.join("models/gguf").join(file);
+        Case { name: file, ..Case::read(name, &path, &shared.join("golden")) }
+    };
+    GGUF_FILES.map(case).into()
+}
+
+fn cases() -> impl Iterator<Item = Case> {
+    folders().into_iter().chain(gguf_files())
 }
 
 fn argmax(logits: &[f32]) -> usize {
@@ -212,12 +225,23 @@ fn greedy_continuations_are_equal_but_for_named_near_ties() {
 
 #[test]
 fn perplexity_agrees_within_a_thousandth() {
+    compare_perplexity(folders());
+}
+
+/// Their weights are those of the folders, and so are the tokens and logits that the tests above ask for.
+#[test]
+#[ignore = "takes minutes: for `make nightly`"]
+fn perplexity_of_gguf_files_agrees_within_a_thousandth() {
+    compare_perplexity(gguf_files());
+}
+
+fn compare_perplexity(cases: Vec<Case>) {
     let text = root().join("../shared/data/wikitext2-test-200k.txt");
     let Ok(text) = std::fs::read_to_string(&text) else {
         eprintln!("skipped: {} is not there", text.display());
         return;
     };
-    for case in cases() {
+    for case in cases {
         let golden = &case.golden.perplexity;
         let got = case
             .engine

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bitnet_core::{Buffer, DisjointSlice, Pages, Shape, ThreadPool};
 
+use crate::wide::merge_codes;
 use crate::{Error, Granularity, Result, Scales};
 
 /// Codes per byte.
@@ -84,16 +85,16 @@ impl TernaryMatrix {
         let has_invalid = AtomicBool::new(false);
         pool.split(quarter, 1, |range| {
             let (mut state, mut codes) = (S::default(), vec![0; cols]);
-            let mut neighbours = 0;
+            let mut has_three = 0;
             for packed_row in range {
                 // SAFETY: each packed row belongs to one thread.
                 let bytes = unsafe { shared.part(packed_row * cols..(packed_row + 1) * cols) };
                 for (lane, row) in (packed_row..rows).step_by(quarter).enumerate() {
                     fill(&mut state, row, &mut codes);
-                    neighbours |= merge(bytes, &codes, 2 * lane);
+                    has_three |= merge_codes(bytes, &codes, 2 * lane);
                 }
             }
-            has_invalid.fetch_or(neighbours & 1 != 0, Ordering::Relaxed);
+            has_invalid.fetch_or(has_three != 0, Ordering::Relaxed);
         });
         let matrix = Self::checked(rows, cols, Buffer::from_owner(packed), scales.into())?;
         match has_invalid.into_inner().then(|| matrix.first_invalid()).flatten() {
@@ -207,16 +208,6 @@ impl TernaryMatrix {
         }
         (0..self.rows).find_map(|row| self.row_codes(row).position(|code| code == 2).map(|col| (row, col)))
     }
-}
-
-/// Puts codes into a lane of packed bytes. The lowest bit of the result says whether there was a code 3.
-fn merge(bytes: &mut [u8], codes: &[u8], shift: usize) -> u8 {
-    let mut neighbours = 0;
-    for (byte, code) in bytes.iter_mut().zip(codes) {
-        *byte |= code << shift;
-        neighbours |= code & (code >> 1);
-    }
-    neighbours
 }
 
 #[cfg(test)]

@@ -1,6 +1,15 @@
-//! The two loops that read every weight, compiled for the widest vectors of this CPU.
+//! The loops that go over every weight, compiled for the widest vectors of this CPU.
 //!
 //! Additions keep their order and none are fused, so the bits do not depend on the instruction set.
+
+use bitnet_core::prefetch;
+
+/// How far ahead weights are fetched into the second-level cache, and then into the first: a loop that computes leaves
+/// the hardware prefetcher behind.
+const FAR: usize = 16 * 1024 / size_of::<f32>();
+const NEAR: usize = 1024 / size_of::<f32>();
+/// Floats in a line.
+const BLOCK: usize = prefetch::LINE / size_of::<f32>();
 
 /// Defines a function that runs the widest of the compiled versions of a generic one.
 macro_rules! widest {
@@ -43,13 +52,19 @@ widest! {
     fn ternary_codes(w: &[f32], factor: f32, codes: &mut [u8]) = ternary_codes_generic;
 }
 
+widest! {
+    /// Puts codes into the two bits of bytes from `shift` on. The lowest bit of the result says whether a code was 3.
+    fn merge_codes(bytes: &mut [u8], codes: &[u8], shift: usize) -> u8 = merge_codes_generic;
+}
+
 #[inline(always)]
 fn sum_abs_generic(values: &[f32]) -> f64 {
-    const LANES: usize = 16;
-    let (blocks, tail) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0_f64; LANES];
+    let (blocks, tail) = values.as_chunks::<BLOCK>();
+    let mut lanes = [0.0_f64; BLOCK];
     for block in blocks {
-        for i in 0..LANES {
+        prefetch::far(block.as_ptr().wrapping_add(FAR));
+        prefetch::near(block.as_ptr().wrapping_add(NEAR));
+        for i in 0..BLOCK {
             lanes[i] += f64::from(block[i].abs());
         }
     }
@@ -60,10 +75,28 @@ fn sum_abs_generic(values: &[f32]) -> f64 {
 fn ternary_codes_generic(w: &[f32], factor: f32, codes: &mut [u8]) {
     /// Adding it rounds to the next whole number, the even one of two, and leaves that in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    for (code, w) in codes.iter_mut().zip(w) {
+    let encode = |(code, w): (&mut u8, &f32)| {
         let rounded = ((w * factor).clamp(-1.0, 1.0) + ROUND).to_bits() as u8;
         *code = rounded.wrapping_add(1);
+    };
+    let (blocks, tail) = w.as_chunks::<BLOCK>();
+    let (code_blocks, code_tail) = codes.as_chunks_mut::<BLOCK>();
+    for (codes, block) in code_blocks.iter_mut().zip(blocks) {
+        prefetch::far(block.as_ptr().wrapping_add(FAR));
+        prefetch::near(block.as_ptr().wrapping_add(NEAR));
+        codes.iter_mut().zip(block).for_each(encode);
     }
+    code_tail.iter_mut().zip(tail).for_each(encode);
+}
+
+#[inline(always)]
+fn merge_codes_generic(bytes: &mut [u8], codes: &[u8], shift: usize) -> u8 {
+    let mut neighbours = 0;
+    for (byte, code) in bytes.iter_mut().zip(codes) {
+        *byte |= code << shift;
+        neighbours |= code & (code >> 1);
+    }
+    neighbours & 1
 }
 
 #[cfg(test)]
@@ -79,7 +112,16 @@ mod tests {
             ternary_codes(&w, 0.7, &mut wide);
             ternary_codes_generic(&w, 0.7, &mut plain);
             assert_eq!(wide, plain);
+            let (mut merged, mut expected) = (plain.clone(), plain);
+            assert_eq!(merge_codes(&mut merged, &wide, 4), merge_codes_generic(&mut expected, &wide, 4));
+            assert_eq!(merged, expected);
         }
+        let mut merged = [0b00_10_01_00; 40];
+        assert_eq!(merge_codes(&mut merged, &[2; 40], 6), 0);
+        assert_eq!(merged, [0b10_10_01_00; 40]);
+        let mut codes = [1; 40];
+        codes[35] = 3;
+        assert_eq!(merge_codes(&mut merged, &codes, 0), 1);
         let mut codes = [9; 8];
         ternary_codes(&[0.5, -0.5, 0.500_000_06, -0.6, 1.5, -1e30, 1e30, -0.0], 1.0, &mut codes);
         assert_eq!(codes, [1, 1, 2, 0, 2, 0, 2, 1]);

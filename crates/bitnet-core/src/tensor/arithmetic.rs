@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use crate::{DType, Error, Result, Tensor};
 
-use super::element::dispatch;
+use super::element::{dispatch, dispatch_float};
 use super::elementwise::zip;
 use super::promote::to_float;
 use super::{Bool, Element, Operand, Scalar, promote};
@@ -37,7 +37,7 @@ impl Tensor {
         let (a, b) = self.beside(other)?;
         let dtype = to_float(a.dtype);
         let (a, b) = (a.to_dtype(dtype)?, b.to_dtype(dtype)?);
-        dispatch!(dtype, T => zip(&a, &b, |a: T, b: T| T::from_f32(a.to_f32() / b.to_f32())))
+        dispatch_float!(dtype, T => zip(&a, &b, |a: T, b: T| T::from_f32(a.to_f32() / b.to_f32())))
     }
 
     /// `floor(a / b)`; an integer divided by 0 is 0. Errors: as [`Self::sub`].

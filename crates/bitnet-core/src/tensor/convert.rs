@@ -47,7 +47,7 @@ impl Tensor {
         let mut out = Vec::new();
         let bytes = self.len().saturating_mul(size_of::<T>());
         out.try_reserve_exact(self.len()).map_err(|_| Error::OutOfMemory { bytes })?;
-        walk.runs(0..self.len(), |_, [x], len| match walk.inner {
+        walk.runs(0..self.len(), &mut |_, [x], len| match walk.inner {
             [1] => out.extend_from_slice(&storage[x..x + len]),
             [stride] => out.extend(strided(&storage, x, stride, len)),
         });

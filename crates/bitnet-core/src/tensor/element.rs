@@ -58,6 +58,8 @@ pub trait Element: Pod + Send + Sync + PartialOrd + Default + fmt::Debug {
     const LOWEST: Self;
     /// Greatest of the type; for floats, above every number.
     const HIGHEST: Self;
+    /// The type of functions of real numbers: floats keep theirs, all others give `f32`.
+    type Real: Element;
 
     /// As float32: exact for floats and small integers, else the nearest.
     fn to_f32(self) -> f32;
@@ -89,6 +91,7 @@ pub trait Element: Pod + Send + Sync + PartialOrd + Default + fmt::Debug {
 }
 
 impl Element for f32 {
+    type Real = Self;
     const DTYPE: DType = DType::F32;
     const LOWEST: Self = Self::NEG_INFINITY;
     const HIGHEST: Self = Self::INFINITY;
@@ -110,6 +113,7 @@ impl Element for f32 {
 macro_rules! half_element {
     ($($type:ident $dtype:ident),*) => {$(
         impl Element for $type {
+            type Real = Self;
             const DTYPE: DType = DType::$dtype;
             const LOWEST: Self = Self::NEG_INFINITY;
             const HIGHEST: Self = Self::INFINITY;
@@ -135,6 +139,7 @@ half_element!(f16 F16, bf16 BF16);
 macro_rules! integer_element {
     ($($type:ident $dtype:ident),*) => {$(
         impl Element for $type {
+            type Real = f32;
             const DTYPE: DType = DType::$dtype;
             const LOWEST: Self = Self::MIN;
             const HIGHEST: Self = Self::MAX;
@@ -158,6 +163,7 @@ macro_rules! integer_element {
 integer_element!(i8 I8, u8 U8, i32 I32, i64 I64);
 
 impl Element for Bool {
+    type Real = f32;
     const DTYPE: DType = DType::Bool;
     const LOWEST: Self = Self(0);
     const HIGHEST: Self = Self(1);
@@ -201,6 +207,20 @@ macro_rules! dispatch {
     };
 }
 
+/// [`dispatch`] over the floating-point types, with [`Error::DType`] for all others.
+///
+/// [`Error::DType`]: crate::Error::DType
+macro_rules! dispatch_float {
+    ($dtype:expr, $element:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 => $crate::tensor::element::with!(f32, $element => $body),
+            $crate::DType::F16 => $crate::tensor::element::with!(half::f16, $element => $body),
+            $crate::DType::BF16 => $crate::tensor::element::with!(half::bf16, $element => $body),
+            got => return Err($crate::Error::DType { expected: "a floating-point type", got }),
+        }
+    };
+}
+
 macro_rules! with {
     ($type:ty, $element:ident => $body:expr) => {{
         type $element = $type;
@@ -208,4 +228,4 @@ macro_rules! with {
     }};
 }
 
-pub(super) use {dispatch, with};
+pub(super) use {dispatch, dispatch_float, with};

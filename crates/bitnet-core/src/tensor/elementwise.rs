@@ -1,6 +1,6 @@
 //! Functions of one, two or three elements at a time.
 
-use crate::{Result, Tensor};
+use crate::{Result, Shape, Tensor};
 
 use super::create::zeroed;
 use super::layout::broadcast_shapes;
@@ -17,8 +17,8 @@ pub(super) fn map<T: Element, U: Element>(x: &Tensor, f: impl Fn(T) -> U + Sync)
     let storage: &[T] = &storage;
     let walk = Walk::new(x.dims(), [(&x.strides, x.offset)]);
     let mut out = zeroed::<U>(x.len())?;
-    fill(&mut out, GRAIN, |start, out| {
-        walk.runs(start..start + out.len(), |at, [x], len| {
+    fill(&mut out, GRAIN, &|start, out| {
+        walk.runs(start..start + out.len(), &mut |at, [x], len| {
             let out = &mut out[at - start..][..len];
             match walk.inner {
                 [1] => out.iter_mut().zip(&storage[x..x + len]).for_each(|(out, x)| *out = f(*x)),
@@ -37,14 +37,12 @@ pub(super) fn zip<T: Element, U: Element>(
     b: &Tensor,
     f: impl Fn(T, T) -> U + Sync,
 ) -> Result<Tensor> {
-    let shape = broadcast_shapes(&a.shape, &b.shape)?;
-    let (a, b) = (a.broadcast_to(shape.clone())?, b.broadcast_to(shape.clone())?);
+    let (shape, walk) = side_by_side(a, b)?;
     let (a_storage, b_storage) = (a.elements::<T>(), b.elements::<T>());
     let (xs, ys): (&[T], &[T]) = (&a_storage, &b_storage);
-    let walk = Walk::new(shape.dims(), [(&a.strides, a.offset), (&b.strides, b.offset)]);
     let mut out = zeroed::<U>(shape.elements()?)?;
-    fill(&mut out, GRAIN, |start, out| {
-        walk.runs(start..start + out.len(), |at, [x, y], len| {
+    fill(&mut out, GRAIN, &|start, out| {
+        walk.runs(start..start + out.len(), &mut |at, [x, y], len| {
             let out = out[at - start..][..len].iter_mut();
             match walk.inner {
                 [1, 1] => {
@@ -69,6 +67,14 @@ pub(super) fn zip<T: Element, U: Element>(
     Tensor::from_vec(out, shape)
 }
 
+/// The shape that two tensors broadcast to, and the way through both.
+fn side_by_side(a: &Tensor, b: &Tensor) -> Result<(Shape, Walk<2>)> {
+    let shape = broadcast_shapes(&a.shape, &b.shape)?;
+    let (a, b) = (a.broadcast_to(shape.clone())?, b.broadcast_to(shape.clone())?);
+    let walk = Walk::new(shape.dims(), [(&a.strides, a.offset), (&b.strides, b.offset)]);
+    Ok((shape, walk))
+}
+
 /// `a` where `condition` is true and `b` elsewhere; the tensors have one shape, `a` and `b` type `T`.
 pub(super) fn choose<T: Element>(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (conditions, a_storage, b_storage) =
@@ -78,8 +84,8 @@ pub(super) fn choose<T: Element>(condition: &Tensor, a: &Tensor, b: &Tensor) -> 
     let walk = Walk::new(condition.dims(), operands);
     let [if_stride, x_stride, y_stride] = walk.inner;
     let mut out = zeroed::<T>(condition.len())?;
-    fill(&mut out, GRAIN, |start, out| {
-        walk.runs(start..start + out.len(), |at, [condition, x, y], len| {
+    fill(&mut out, GRAIN, &|start, out| {
+        walk.runs(start..start + out.len(), &mut |at, [condition, x, y], len| {
             let conditions = strided(conditions, condition, if_stride, len);
             let pairs = strided(xs, x, x_stride, len).zip(strided(ys, y, y_stride, len));
             for ((out, condition), (x, y)) in out[at - start..].iter_mut().zip(conditions).zip(pairs) {

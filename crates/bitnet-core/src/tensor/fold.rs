@@ -40,26 +40,21 @@ pub(super) trait Fold<T>: Sync {
 
 /// Folds the dimensions of `x` that `reduced` marks; the outputs are those of the others, row-major.
 pub(super) fn fold<T: Element, F: Fold<T>>(x: &Tensor, reduced: &[bool], fold: &F) -> Result<Vec<F::Output>> {
-    let part = |wanted: bool| -> (Vec<usize>, Vec<isize>) {
-        (0..x.rank())
-            .filter(|&axis| reduced[axis] == wanted)
-            .map(|axis| (x.dims()[axis], x.strides[axis]))
-            .unzip()
-    };
-    let ((kept_dims, kept_strides), (dims, strides)) = (part(false), part(true));
     let storage = x.elements::<T>();
-    let folding = Folding {
-        storage: &storage,
-        kept: Walk::new(&kept_dims, [(&kept_strides, x.offset)]),
-        reduced: Walk::new(&dims, [(&strides, 0)]),
-        count: dims.iter().product(),
-        fold,
-    };
-    let outputs: usize = kept_dims.iter().product();
+    let ((outputs, kept), (count, reduced)) = (part(x, reduced, false, x.offset), part(x, reduced, true, 0));
+    let folding = Folding { storage: &storage, kept, reduced, count, fold };
     if folding.kept.inner == [1] && folding.kept.inner_len >= LANES && folding.reduced.inner != [1] {
         return folding.by_rows(outputs);
     }
     folding.by_blocks(outputs)
+}
+
+/// Number of elements of the dimensions that are reduced, or of the others, and the way through them.
+fn part(x: &Tensor, reduced: &[bool], wanted: bool, offset: usize) -> (usize, Walk<1>) {
+    let axes = (0..x.rank()).filter(|&axis| reduced[axis] == wanted);
+    let (dims, strides): (Vec<usize>, Vec<isize>) =
+        axes.map(|axis| (x.dims()[axis], x.strides[axis])).unzip();
+    (dims.iter().product(), Walk::new(&dims, [(&strides, offset)]))
 }
 
 struct Folding<'a, T, F> {
@@ -78,9 +73,9 @@ impl<T: Element, F: Fold<T>> Folding<'_, T, F> {
         let blocks = self.count.div_ceil(BLOCK).max(1);
         let mut seen = self.accumulators(outputs * blocks)?;
         let grain = (GRAIN / self.count.clamp(1, GRAIN)).max(1);
-        fill(&mut seen, grain, |start, seen| {
+        fill(&mut seen, grain, &|start, seen| {
             let end = start + seen.len();
-            self.kept.runs(start / blocks..end.div_ceil(blocks), |output, [first], len| {
+            self.kept.runs(start / blocks..end.div_ceil(blocks), &mut |output, [first], len| {
                 for i in 0..len {
                     let offset = first.wrapping_add_signed(i as isize * self.kept.inner[0]);
                     let units = (output + i) * blocks..(output + i + 1) * blocks;
@@ -97,7 +92,7 @@ impl<T: Element, F: Fold<T>> Folding<'_, T, F> {
 
     fn block(&self, offset: usize, elements: Range<usize>) -> F::Accumulator {
         let mut seen = self.fold.start();
-        self.reduced.runs(elements, |at, [from_offset], len| {
+        self.reduced.runs(elements, &mut |at, [from_offset], len| {
             // Offsets below that of the output have wrapped.
             let first = offset.wrapping_add(from_offset);
             let run = match self.reduced.inner {
@@ -130,8 +125,8 @@ impl<T: Element, F: Fold<T>> Folding<'_, T, F> {
     fn by_rows(&self, outputs: usize) -> Result<Vec<F::Output>> {
         let mut seen = self.accumulators(outputs)?;
         let grain = (GRAIN / self.count.clamp(1, GRAIN)).max(LANES);
-        fill(&mut seen, grain, |start, seen| {
-            self.kept.runs(start..start + seen.len(), |output, [first], len| {
+        fill(&mut seen, grain, &|start, seen| {
+            self.kept.runs(start..start + seen.len(), &mut |output, [first], len| {
                 for (i, columns) in seen[output - start..][..len].chunks_mut(COLUMNS).enumerate() {
                     self.columns(first + i * COLUMNS, columns);
                 }
@@ -142,7 +137,7 @@ impl<T: Element, F: Fold<T>> Folding<'_, T, F> {
 
     fn columns(&self, offset: usize, seen: &mut [F::Accumulator]) {
         let [stride] = self.reduced.inner;
-        self.reduced.runs(0..self.count, |at, [from_offset], len| {
+        self.reduced.runs(0..self.count, &mut |at, [from_offset], len| {
             for i in 0..len {
                 let first = offset.wrapping_add(from_offset).wrapping_add_signed(i as isize * stride);
                 for (seen, x) in seen.iter_mut().zip(&self.storage[first..]) {

@@ -31,7 +31,7 @@ impl Tensor {
             let storage: &[T] = &storage;
             let mut out = zeroed::<T>(crate::Shape::from(dims.clone()).elements()?)?;
             let row = inner.max(1);
-            fill(&mut out, row * (GRAIN / row).max(1), |start, out| {
+            fill(&mut out, row * (GRAIN / row).max(1), &|start, out| {
                 for (i, out) in out.chunks_exact_mut(row).enumerate() {
                     let at = start / row + i;
                     let (outer, place) = (at / places.len(), places[at % places.len()]);
@@ -79,8 +79,8 @@ impl Tensor {
             // `first` may be contiguous and then has memory of its own extent: the walk starts where `self` does.
             let walk = Walk::new(&dims, [(&x.strides, self.offset), (&places.strides, places.offset)]);
             let mut out = zeroed::<T>(dims.iter().product())?;
-            fill(&mut out, GRAIN, |start, out| {
-                walk.runs(start..start + out.len(), |at, [x, place], len| {
+            fill(&mut out, GRAIN, &|start, out| {
+                walk.runs(start..start + out.len(), &mut |at, [x, place], len| {
                     let places = strided(place_storage, place, walk.inner[1], len);
                     for (i, (out, place)) in out[at - start..].iter_mut().zip(places).enumerate() {
                         let from = x as isize + i as isize * walk.inner[0] + place as isize * along;

@@ -76,7 +76,7 @@ pub(super) fn gemm(a: &Matrix<'_>, b: &Matrix<'_>, sizes: [usize; 4], out: &mut 
 
 /// A row or a column of outputs, each a dot product of two lines.
 fn dots(kernels: &FloatKernels, a: &Matrix<'_>, b: &Matrix<'_>, [_, m, k, n]: [usize; 4], out: &mut [f32]) {
-    threads::fill(out, (1_usize << 14).div_ceil(k), |start, out| {
+    threads::fill(out, (1_usize << 14).div_ceil(k), &|start, out| {
         for (i, out) in out.iter_mut().enumerate() {
             let (batch, row, col) = ((start + i) / (m * n), (start + i) / n % m, (start + i) % n);
             *out = kernels.dot_f32(a.line(a.at(batch, row, 0), k), b.line(b.at(batch, 0, col), k));
@@ -92,7 +92,7 @@ fn weighted_rows(
     [_, _, k, n]: [usize; 4],
     out: &mut [f32],
 ) {
-    threads::fill(out, ((1_usize << 14) / k).max(64), |start, out| {
+    threads::fill(out, ((1_usize << 14) / k).max(64), &|start, out| {
         let mut done = 0;
         while done < out.len() {
             let (batch, col) = ((start + done) / n, (start + done) % n);
@@ -123,7 +123,7 @@ fn tiles(a: &Matrix<'_>, b: &Matrix<'_>, [batch, m, k, n]: [usize; 4], out: &mut
     let tile_cols = tile(n, pieces.div_ceil(row_tiles));
     let col_tiles = n.div_ceil(tile_cols);
     let out = DisjointSlice::new(out);
-    threads::split(batch * row_tiles * col_tiles, 1, |units| {
+    threads::split(batch * row_tiles * col_tiles, 1, &|units: std::ops::Range<usize>| {
         for unit in units {
             let (at, tile) = (unit / (row_tiles * col_tiles), unit % (row_tiles * col_tiles));
             let (row, col) = (tile / col_tiles * tile_rows, tile % col_tiles * tile_cols);

@@ -3,7 +3,7 @@
 use crate::{DType, Error, Result, Tensor};
 
 use super::arithmetic::Arithmetic;
-use super::element::dispatch;
+use super::element::{dispatch, dispatch_float};
 use super::elementwise::map;
 use super::promote::to_float;
 use super::{Bool, Element};
@@ -49,7 +49,7 @@ real_functions! {
 impl Tensor {
     fn map_real(&self, f: impl Fn(f32) -> f32 + Sync) -> Result<Self> {
         let x = self.to_dtype(to_float(self.dtype()))?;
-        dispatch!(x.dtype(), T => map(&x, |x: T| T::from_f32(f(x.to_f32()))))
+        dispatch_float!(x.dtype(), T => map(&x, |x: T| T::from_f32(f(x.to_f32()))))
     }
 
     /// `-x`. Integers wrap. Errors: [`Error::Unsupported`] for truth values, [`Error::OutOfMemory`].

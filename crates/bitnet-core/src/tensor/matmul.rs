@@ -89,7 +89,7 @@ fn others<T: Arithmetic>(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (xs, ys): (&[T], &[T]) = (&a_storage, &b_storage);
     let mut out = zeroed::<T>(Shape::from([batch, m, n]).elements()?)?;
     let grain = n.max(1) * ((1 << 14) / (n * k).max(1)).max(1);
-    fill(&mut out, grain, |start, out| {
+    fill(&mut out, grain, &|start, out| {
         for (i, out) in out.chunks_exact_mut(n.max(1)).enumerate() {
             let (batch, row) = ((start / n + i) / m, (start / n + i) % m);
             let first =

@@ -6,7 +6,6 @@ use crate::{Error, Result, Shape, Tensor};
 
 use super::element::dispatch;
 use super::fold::{Fold, fold};
-use super::promote::to_float;
 use super::{Bool, Element, layout};
 
 /// The dimensions of a reduction; none for all of them.
@@ -34,9 +33,9 @@ impl Tensor {
         let divisor =
             self.dims().iter().zip(reduced).map(|(&dim, reduced)| if reduced { dim as f64 } else { 1.0 });
         let divisor = divisor.product();
-        dispatch!(self.dtype, T => dispatch!(to_float(self.dtype), U => {
-            self.reduce::<T, _>(axes, keep_dims, &FloatSum::<U> { divisor, output: PhantomData })
-        }))
+        dispatch!(self.dtype, T => {
+            self.reduce::<T, _>(axes, keep_dims, &FloatSum::<<T as Element>::Real> { divisor, output: PhantomData })
+        })
     }
 
     /// The greatest element along `axes`; NaN where there is one.
@@ -82,6 +81,12 @@ impl Tensor {
     }
 
     fn reduce<T: Element, F: Fold<T>>(&self, axes: Axes<'_>, keep_dims: bool, f: &F) -> Result<Self> {
+        let (reduced, shape) = self.reduced(axes, keep_dims)?;
+        Self::from_vec(fold(self, &reduced, f)?, shape)
+    }
+
+    /// Which dimensions are reduced, and the shape that is left.
+    fn reduced(&self, axes: Axes<'_>, keep_dims: bool) -> Result<(Vec<bool>, Shape)> {
         let reduced = layout::axes(axes, self.rank())?;
         let dims =
             self.dims().iter().zip(&reduced).filter_map(|(&dim, &reduced)| match (reduced, keep_dims) {
@@ -89,8 +94,8 @@ impl Tensor {
                 (true, true) => Some(1),
                 (true, false) => None,
             });
-        let shape: Shape = dims.collect::<Vec<_>>().into();
-        Self::from_vec(fold(self, &reduced, f)?, shape)
+        let shape = dims.collect::<Vec<_>>().into();
+        Ok((reduced, shape))
     }
 
     fn not_empty(&self, operation: &'static str, axes: Axes<'_>) -> Result<()> {

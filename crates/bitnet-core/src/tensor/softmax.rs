@@ -54,7 +54,7 @@ impl Tensor {
         let storage: &[f32] = &storage;
         let mut out = zeroed::<f32>(x.len())?;
         let cols = x.dims().last().copied().unwrap_or(1).max(1);
-        threads::fill(&mut out, cols * (GRAIN / cols).max(1), |start, out| {
+        threads::fill(&mut out, cols * (GRAIN / cols).max(1), &|start, out| {
             let rows = storage[start..][..out.len()].chunks_exact(cols);
             rows.zip(out.chunks_exact_mut(cols)).for_each(|(x, out)| row(x, out));
         });

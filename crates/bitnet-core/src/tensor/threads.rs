@@ -29,7 +29,7 @@ pub fn with_threads<R>(pool: &Arc<ThreadPool>, work: impl FnOnce() -> R) -> R {
 }
 
 /// Splits `0..len` over the threads there are: see [`ThreadPool::split`].
-pub(super) fn split(len: usize, grain: usize, job: impl Fn(Range<usize>) + Sync) {
+pub(super) fn split(len: usize, grain: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
     if len <= grain {
         if len > 0 {
             job(0..len);
@@ -47,10 +47,10 @@ pub(super) fn split(len: usize, grain: usize, job: impl Fn(Range<usize>) + Sync)
 /// Fills `out`, whose parts `job(start, part)` computes on the threads there are; every part but the last is a multiple
 /// of `grain`.
 #[expect(unsafe_code, reason = "threads write disjoint parts")]
-pub(super) fn fill<T: Send>(out: &mut [T], grain: usize, job: impl Fn(usize, &mut [T]) + Sync) {
+pub(super) fn fill<T: Send>(out: &mut [T], grain: usize, job: &(dyn Fn(usize, &mut [T]) + Sync)) {
     let len = out.len();
     let out = DisjointSlice::new(out);
-    split(len, grain, |range| {
+    split(len, grain, &|range: Range<usize>| {
         let start = range.start;
         // SAFETY: the ranges of a split do not overlap.
         job(start, unsafe { out.part(range) });

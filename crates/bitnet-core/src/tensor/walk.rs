@@ -36,8 +36,9 @@ impl<const N: usize> Walk<N> {
     }
 
     /// Calls `run(at, offsets, len)` for runs that make up `range` of the elements: number `at` of the walk is element
-    /// `offsets[n]` of operand `n`, and `len` of them follow at the strides `inner`.
-    pub(super) fn runs(&self, range: Range<usize>, mut run: impl FnMut(usize, [usize; N], usize)) {
+    /// `offsets[n]` of operand `n`, and `len` of them follow at the strides `inner`. Not generic over `run`: compiled once,
+    /// not for each operation of each type.
+    pub(super) fn runs(&self, range: Range<usize>, run: &mut dyn FnMut(usize, [usize; N], usize)) {
         if range.is_empty() {
             return;
         }

@@ -10,6 +10,7 @@ mod failure;
 mod inspect;
 mod interrupt;
 mod output;
+mod quantize;
 mod run;
 mod text;
 mod verify;
@@ -41,6 +42,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Bench(args) => bench::bench(args),
         Command::Convert(args) => convert::convert(args),
         Command::Verify(args) => verify::verify(args),
+        Command::Quantize(args) => quantize::quantize(args),
         Command::Doctor(args) => doctor::doctor(&args),
     };
     let Err(failure) = done else { return 0 };

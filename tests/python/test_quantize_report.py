@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bitnet_rust as bn
 import numpy as np
 import pytest
-from bitnet_rust import load
+from bitnet_rust import quant
 from checkpoints import LLAMA_ONLINE, ONE_BIT_LLM, ONLINE, Array, Spec, build
 from checkpoints import load as load_checkpoint
 from reference import Config, Decoder, absmax_quantize, absmean_quantize
@@ -59,9 +60,53 @@ def test_a_trained_master_is_measured_as_numpy_does(shared: Path) -> None:
     check(master, *load_checkpoint(master), master)
 
 
+def test_python_has_the_figures_of_the_command(tmp_path: Path, tiny: Path) -> None:
+    build(tmp_path / "master", MASTERS["bitnet"], tokenizer=tiny)
+    expected = quantize(tmp_path / "master")
+    precisions: list[Any] = ["absmean", "int2", "int4", "int8"]
+    report = quant.report(tmp_path / "master", text=TEXT, precisions=precisions, threads=1)
+    for name in ("model", "quantized", "reference", "tokens", "sampled_tokens", "recommended_bits"):
+        assert getattr(report, name) == expected[name]
+    for name, figure in expected["end_to_end"].items():
+        assert getattr(report, name) == figure
+    for ours, theirs in zip(report.layers, expected["layers"], strict=True):
+        found = expected["inputs"][theirs["input"]]
+        assert (ours.name, list(ours.shape)) == (theirs["name"], [theirs["rows"], theirs["cols"]])
+        assert (ours.recommended, ours.quantized) == (theirs["recommended"], None)
+        assert (ours.input.count, ours.input.std) == (found["count"], found["std"])
+        assert ours.input_int8.sqnr_db == found["int8"]["sqnr_db"]
+        assert {name: error.sqnr_db for name, error in ours.errors.items()} == {
+            name: error["sqnr_db"] for name, error in theirs["errors"].items()
+        }
+    report.save(tmp_path / "out.html")
+    assert report.layers[0].name.removeprefix("model.") in (tmp_path / "out.html").read_text()
+    with pytest.raises(bn.FileError, match="is there already"):
+        report.save(tmp_path / "out.html")
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda tiny, master: quant.report(tiny), bn.CheckpointError, "its weights are packed"),
+        (lambda tiny, master: quant.report(tiny, "/no/such"), bn.ModelNotFoundError, "no such model"),
+        (lambda tiny, master: quant.report(master, text=""), bn.PromptError, "the text has"),
+        (lambda tiny, master: quant.report(master, tokens=0), bn.OptionError, "tokens"),
+        (lambda tiny, master: quant.report(master, precisions=["int5"]), bn.OptionError, "int5"),  # type: ignore[list-item]
+        (lambda tiny, master: quant.report(master).save("a.pdf"), bn.OptionError, r"\.html or \.png"),
+        (lambda tiny, master: quant.report(tiny, master), bn.CheckpointError, "another shape"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    tmp_path: Path, tiny: Path, call: Any, error: type[Exception], message: str
+) -> None:
+    build(tmp_path / "master", MASTERS["llama"], tokenizer=tiny)
+    with pytest.raises(error, match=message):
+        call(tiny, tmp_path / "master")
+
+
 def check(master: Path, config: Config, tensors: dict[str, Array], tokenizer: Path) -> None:
     report = quantize(master)
-    ids = load(tokenizer).tokenizer.encode(TEXT)
+    ids = bn.load(tokenizer).tokenizer.encode(TEXT)
     inputs, targets = ids[:-1], np.array(ids[1:])
     assert report["tokens"] == len(inputs)
     floats = FloatDecoder(config, tensors)

@@ -104,13 +104,21 @@ fn refusals_are_one_line_and_leave_nothing() {
         (&["quantize", &master, "--text", &absent], FAILURE, &absent),
         (&["quantize", &master, "--text", &empty, "--report", &out], FAILURE, "the text has 1"),
         (&["quantize", &master, "--tokens", "0"], USAGE, "--tokens"),
-        (&["quantize", &master, "--report", &pdf], USAGE, "out.pdf: the name must end in .html or .png"),
-        (&["quantize", &master, "--report", &plain], USAGE, "the name must end in .html or .png"),
+        (
+            &["quantize", &master, "--report", &pdf],
+            USAGE,
+            "--report must be a name that ends in .html or .png",
+        ),
+        (
+            &["quantize", &master, "--report", &plain],
+            USAGE,
+            "--report must be a name that ends in .html or .png",
+        ),
         (&["quantize", &master, "--report", &there], FAILURE, "is there already; give a new name"),
         (&["quantize", &master, "--report", &nowhere], FAILURE, "no: is no folder to write a report to"),
         (&["quantize", &master, "--precisions", "int5"], USAGE, "int5"),
         (&["quantize", &master, "--precisions", "int4,int4"], USAGE, "--precisions must be each named once"),
-        (&["quantize", &master, "--min-sqnr", "nan"], USAGE, "--min-sqnr must be a number"),
+        (&["quantize", &master, "--min-sqnr", "nan"], USAGE, "--min-sqnr <DB>': a number is needed"),
         (&["quantize", &master, "-t", "0"], USAGE, "--threads"),
     ] {
         let output = bitnet(args);

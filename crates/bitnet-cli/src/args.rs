@@ -422,7 +422,7 @@ pub(crate) struct QuantizeArgs {
     #[arg(long, value_name = "NAMES", default_value = "absmean,int4,int8", value_delimiter = ',')]
     pub(crate) precisions: Vec<Precision>,
     /// Recommend the fewest bits whose outputs have this signal to noise, dB
-    #[arg(long, value_name = "DB", default_value_t = 10.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "DB", default_value_t = 10.0, value_parser = number, allow_negative_numbers = true)]
     pub(crate) min_sqnr: f64,
     #[command(flatten)]
     pub(crate) gguf: GgufArgs,
@@ -469,6 +469,11 @@ fn size(text: &str) -> Result<usize, String> {
         None | Some(0) => Err("a size like 5GB, 200MB or 1000000 is needed".to_owned()),
         Some(size) => Ok(size),
     }
+}
+
+/// A number, perhaps infinite.
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|number: &f64| !number.is_nan()).ok_or_else(|| "a number is needed".to_owned())
 }
 
 /// A number of things, at least one.

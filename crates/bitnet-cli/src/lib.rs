@@ -16,7 +16,10 @@ mod text;
 mod verify;
 
 use std::ffi::OsString;
+use std::path::Path;
 
+use bitnet_inference::Error;
+use bitnet_inference::report::Report;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -50,6 +53,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         output::note(&format!("error: {failure}"));
     }
     failure.status()
+}
+
+/// Writes a report to a new file, an HTML page or a PNG plot as its name says: what `bitnet quantize --report` does.
+///
+/// Errors: [`Error::InvalidOption`] for another name, [`Error::Io`].
+pub fn save_report(report: &Report, path: &Path) -> Result<(), Error> {
+    quantize::save(report, path)
 }
 
 /// Help and version, which come as errors too; or what is wrong with the arguments, in one line.

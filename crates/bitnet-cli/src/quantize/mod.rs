@@ -11,11 +11,12 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bitnet_core::ThreadPool;
 use bitnet_inference::report::{self, Report, ReportOptions};
-use bitnet_inference::{Checkpoint, GgufOptions};
+use bitnet_inference::{Checkpoint, Error, GgufOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::file::ReportFile;
@@ -34,7 +35,12 @@ pub(crate) fn quantize(args: QuantizeArgs) -> Result<(), Failure> {
         output::text(&table::ranked(&report))?;
         output::table(&table::summary(&report))?;
     }
-    files.iter().try_for_each(|file| file.write(&report))
+    Ok(files.iter().try_for_each(|file| file.write(&report))?)
+}
+
+/// Writes a report to a new file, `NAME.html` or `NAME.png`.
+pub(crate) fn save(report: &Report, path: &Path) -> Result<(), Error> {
+    ReportFile::new(path)?.write(report)
 }
 
 /// The report, under a progress bar.

@@ -167,7 +167,7 @@ fn check(options: &ReportOptions) -> Result<()> {
         return refuse("precisions", "each named once", format!("{twice} twice"));
     }
     if options.min_sqnr_db.is_nan() {
-        return refuse("min_sqnr", "a number", "NaN".to_owned());
+        return refuse("min_sqnr_db", "a number", "NaN".to_owned());
     }
     Ok(())
 }

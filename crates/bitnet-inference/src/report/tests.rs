@@ -118,7 +118,7 @@ fn what_cannot_be_measured_is_refused() {
     refused(&master, None, &with(|options| options.precisions.clear()), "precisions must be at least one");
     let twice = with(|options| options.precisions = vec![Precision::Int(4); 2]);
     refused(&master, None, &twice, "not int4 twice");
-    refused(&master, None, &with(|options| options.min_sqnr_db = f64::NAN), "min_sqnr must be a number");
+    refused(&master, None, &with(|options| options.min_sqnr_db = f64::NAN), "min_sqnr_db must be a number");
     let run = |text| report(&master, None, Some(text), &options, &pool(1), |_, _| Ok::<(), Error>(()));
     assert!(matches!(run(""), Err(Error::TextTooShort { tokens: 1, needed: 2 })));
     let stopped = report(&master, None, None, &options, &pool(1), |_, _| Err(Error::EmptyPrompt));

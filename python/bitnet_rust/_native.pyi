@@ -12,8 +12,10 @@ __all__ = [
     "ErrorMetrics",
     "Generation",
     "IntMatrix",
+    "LayerReport",
     "Model",
     "ModelConfig",
+    "QuantizationReport",
     "Recommendation",
     "Statistics",
     "Stream",
@@ -30,6 +32,7 @@ __all__ = [
     "quantize_int",
     "quantize_weights",
     "recommend",
+    "report",
     "run_cli",
     "unpack",
 ]
@@ -101,6 +104,16 @@ def recommend(
     min_cosine: float | None = None,
     precisions: Sequence[_Precision] | None = None,
 ) -> list[Recommendation]: ...
+def report(
+    model: str | PathLike[str],
+    reference: str | PathLike[str] | None = None,
+    *,
+    text: str | None = None,
+    tokens: int = 1024,
+    precisions: Sequence[_Precision] | None = None,
+    min_sqnr_db: float = 10.0,
+    threads: int | None = None,
+) -> QuantizationReport: ...
 def run_cli(args: Sequence[str]) -> int: ...
 
 @final
@@ -466,6 +479,53 @@ class Statistics:
     def histogram(
         self,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.uint64]]: ...
+
+@final
+class QuantizationReport:
+    @property
+    def model(self) -> str: ...
+    @property
+    def quantized(self) -> str: ...
+    @property
+    def reference(self) -> str: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def sampled_tokens(self) -> int: ...
+    @property
+    def min_sqnr_db(self) -> float: ...
+    @property
+    def recommended_bits(self) -> float: ...
+    @property
+    def reference_perplexity(self) -> float: ...
+    @property
+    def quantized_perplexity(self) -> float: ...
+    @property
+    def kl_mean(self) -> float: ...
+    @property
+    def kl_max(self) -> float: ...
+    @property
+    def top1_agreement(self) -> float: ...
+    @property
+    def layers(self) -> list[LayerReport]: ...
+    def save(self, path: str | PathLike[str]) -> None: ...
+
+@final
+class LayerReport:
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def recommended(self) -> _Precision: ...
+    @property
+    def errors(self) -> dict[str, ErrorMetrics]: ...
+    @property
+    def quantized(self) -> ErrorMetrics | None: ...
+    @property
+    def input(self) -> Statistics: ...
+    @property
+    def input_int8(self) -> ErrorMetrics: ...
 
 @final
 class Recommendation:

@@ -16,6 +16,8 @@ from bitnet_rust._native import (
     FORMATS,
     ErrorMetrics,
     IntMatrix,
+    LayerReport,
+    QuantizationReport,
     Recommendation,
     Statistics,
     TernaryMatrix,
@@ -26,6 +28,7 @@ from bitnet_rust._native import (
     quantize_int,
     quantize_weights,
     recommend,
+    report,
     unpack,
 )
 
@@ -33,6 +36,8 @@ __all__ = [
     "FORMATS",
     "ErrorMetrics",
     "IntMatrix",
+    "LayerReport",
+    "QuantizationReport",
     "Recommendation",
     "Statistics",
     "TernaryMatrix",
@@ -43,5 +48,6 @@ __all__ = [
     "quantize_int",
     "quantize_weights",
     "recommend",
+    "report",
     "unpack",
 ]

@@ -10,12 +10,16 @@ mod failure;
 mod inspect;
 mod interrupt;
 mod output;
+mod quantize;
 mod run;
 mod text;
 mod verify;
 
 use std::ffi::OsString;
+use std::path::Path;
 
+use bitnet_inference::Error;
+use bitnet_inference::report::Report;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -41,6 +45,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Bench(args) => bench::bench(args),
         Command::Convert(args) => convert::convert(args),
         Command::Verify(args) => verify::verify(args),
+        Command::Quantize(args) => quantize::quantize(args),
         Command::Doctor(args) => doctor::doctor(&args),
     };
     let Err(failure) = done else { return 0 };
@@ -48,6 +53,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         output::note(&format!("error: {failure}"));
     }
     failure.status()
+}
+
+/// Writes a report to a new file, an HTML page or a PNG plot as its name says: what `bitnet quantize --report` does.
+///
+/// Errors: [`Error::InvalidOption`] for another name, [`Error::Io`].
+pub fn save_report(report: &Report, path: &Path) -> Result<(), Error> {
+    quantize::save(report, path)
 }
 
 /// Help and version, which come as errors too; or what is wrong with the arguments, in one line.

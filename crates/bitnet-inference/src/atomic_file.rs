@@ -1,13 +1,15 @@
 //! Files that are whole or not there.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::{Error, Result};
 
 /// Writes a file under a name of its own beside `path`, then renames it. When `fill` fails, what was at `path` stays.
-pub(crate) fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+///
+/// Errors: [`Error::Io`], and what `fill` says.
+pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let io = |source| Error::io(path, source);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".partial-{}", std::process::id()));
@@ -24,6 +26,21 @@ pub(crate) fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>
         drop(fs::remove_file(&partial));
     }
     filled
+}
+
+/// Refuses a destination that is there already, or has no name.
+///
+/// Errors: [`Error::Io`].
+pub fn refuse_existing(path: &Path) -> Result<()> {
+    let refuse = |kind, reason| Err(Error::io(path, io::Error::new(kind, reason)));
+    if path.file_name().is_none() {
+        return refuse(io::ErrorKind::InvalidInput, "has no name to write to");
+    }
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io(path, error)),
+        Ok(_) => refuse(io::ErrorKind::AlreadyExists, "is there already; give a new name"),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 
 pub mod activation;
 pub mod architecture;
-mod atomic_file;
+pub mod atomic_file;
 mod atomic_folder;
 pub mod backend;
 mod chat;
@@ -29,6 +29,7 @@ pub mod hub;
 pub mod model;
 pub mod module_patterns;
 mod perplexity;
+pub mod report;
 pub mod rope;
 mod sample;
 mod source;

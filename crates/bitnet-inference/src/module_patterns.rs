@@ -29,6 +29,11 @@ impl ModulePatterns {
         Self::new(vec!["lm_head".to_owned()])
     }
 
+    /// What names every module.
+    pub fn everything() -> Self {
+        Self::new(vec![".*".to_owned()])
+    }
+
     /// Whether an entry names the module `name`.
     pub fn matches(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| {
@@ -51,6 +56,7 @@ mod tests {
         assert!(is_named("model.layers.*.mlp", "model.layers.3.mlp.up_proj"));
         assert!(!is_named("mlp", "model.layers.3.mlp.up_proj"));
         assert!(!is_named("mlp.gate", "model.layers.3.mlp.gate_proj"));
+        assert!(ModulePatterns::everything().matches("model.layers.3.mlp.gate_proj"));
     }
 
     #[test]

@@ -40,6 +40,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<quantize::ErrorMetrics>()?;
     module.add_class::<quantize::Statistics>()?;
     module.add_class::<quantize::Recommendation>()?;
+    module.add_class::<quantize::QuantizationReport>()?;
+    module.add_class::<quantize::LayerReport>()?;
     module.add("FORMATS", PyTuple::new(module.py(), quantize::formats())?)?;
     module.add_function(wrap_pyfunction!(model::load, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_weights, module)?)?;
@@ -50,6 +52,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(quantize::packed_size, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::measure_error, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::recommend, module)?)?;
+    module.add_function(wrap_pyfunction!(quantize::report, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)?;
     Ok(())
 }

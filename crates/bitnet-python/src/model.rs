@@ -279,12 +279,12 @@ impl Model {
     clippy::redundant_closure_for_method_calls,
     reason = "the method is not general enough in its lifetime"
 )]
-fn check_signals() -> PyResult<()> {
+pub(crate) fn check_signals() -> PyResult<()> {
     Python::attach(|py| py.check_signals())
 }
 
 /// A number that counts something.
-fn count(name: &'static str, value: i64) -> Result<usize, Failure> {
+pub(crate) fn count(name: &'static str, value: i64) -> Result<usize, Failure> {
     let expected = "at least 0";
     usize::try_from(value).map_err(|_| Error::InvalidOption { name, expected, got: value.to_string() }.into())
 }

@@ -4,6 +4,7 @@ mod calibrate;
 mod codec;
 mod int_matrix;
 mod options;
+mod quantization_report;
 
 use bitnet_core::{FloatKernels, Isa, ThreadPool};
 use bitnet_quant::{
@@ -19,6 +20,7 @@ use crate::error::{Failure, exception};
 pub(crate) use self::calibrate::{ErrorMetrics, Recommendation, Statistics, measure_error, recommend};
 pub(crate) use self::codec::{formats, pack, packed_size, unpack};
 pub(crate) use self::int_matrix::{IntMatrix, quantize_int};
+pub(crate) use self::quantization_report::{LayerReport, QuantizationReport, report};
 
 type CodesAndScales<'py> = (Bound<'py, PyArrayDyn<i8>>, Bound<'py, PyArrayDyn<f32>>);
 

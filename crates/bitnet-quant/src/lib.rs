@@ -40,7 +40,7 @@ pub use kernel::{Product, SparseScratch, TernaryKernel, Then};
 pub use packed::{Order, PackedMatrix};
 pub use packed_linear::PackedLinear;
 pub use packing::Packing;
-pub use recommend::{LayerErrors, Precision, Recommendation, Threshold, recommend};
+pub use recommend::{LayerErrors, Precision, Recommendation, Threshold, output_error, recommend};
 pub use rounding::Rounding;
 pub use scaled_product::scaled_matmul;
 pub use scales::{Granularity, Scales};

@@ -110,9 +110,11 @@ impl LayerErrors {
     }
 }
 
-/// The error of `x V^T` against `x W^T`, or of V against W for no x; row by row, added in order.
+/// The error of `x V^T` against `x W^T`, or of V against W for no x: W and V are `[rows, cols]`, x is `[tokens, cols]`.
+///
+/// Row by row, added in order: the same for any number of threads.
 #[expect(unsafe_code, reason = "threads write disjoint rows")]
-fn output_error(
+pub fn output_error(
     pool: &ThreadPool,
     floats: &FloatKernels,
     w: &[f32],

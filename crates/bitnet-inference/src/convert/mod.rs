@@ -11,7 +11,6 @@ mod master;
 mod safetensors;
 mod target;
 
-use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -23,6 +22,7 @@ pub use self::hf::HfForm;
 use self::losses::Losses;
 use self::safetensors::{Spec, write_bytes};
 pub use self::target::Target;
+use crate::atomic_file::refuse_existing;
 use crate::config::ActivationMode;
 use crate::model::{EMBEDDING, Model};
 use crate::{Checkpoint, Error, Result, atomic_folder};
@@ -126,18 +126,6 @@ impl Progress<'_> {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::Stopped { path: self.path.to_owned() }),
         }
-    }
-}
-
-fn refuse_existing(path: &Path) -> Result<()> {
-    let refuse = |kind, reason| Err(Error::io(path, io::Error::new(kind, reason)));
-    if path.file_name().is_none() {
-        return refuse(io::ErrorKind::InvalidInput, "has no name to write to");
-    }
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::io(path, error)),
-        Ok(_) => refuse(io::ErrorKind::AlreadyExists, "is there already; give a new name"),
     }
 }
 

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use bitnet_core::{DType, FloatMatrix, Tensor, ThreadPool};
 
 use super::linears::stored_form;
-use super::{Attention, Block, EMBEDDING, HEAD, Linear, Mlp, Model};
+use super::{Attention, Block, EMBEDDING, HEAD, LINEARS, Linear, Mlp, Model};
 use crate::checkpoint::{Checkpoint, Stored};
-use crate::config::{ModelConfig, WeightForm};
+use crate::config::{ActivationMode, CONFIG, ModelConfig, WeightForm};
+use crate::module_patterns::ModulePatterns;
 use crate::{Error, Result};
 
 impl Model {
@@ -17,7 +18,48 @@ impl Model {
     ///
     /// Errors: a tensor that is missing, has the wrong shape or type, is not finite, or that nothing asks for.
     pub fn load(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<Self> {
-        let config = ModelConfig::read(checkpoint)?;
+        Self::with_config(checkpoint, ModelConfig::read(checkpoint)?, pool)
+    }
+
+    /// The model of a float checkpoint with every linear as it is stored, ternary or not: what quantized ones are
+    /// measured against.
+    ///
+    /// Errors: as [`Self::load`]; weights that are packed, norms in front of each projection.
+    pub fn load_floats(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<Self> {
+        let mut config = ModelConfig::read(checkpoint)?;
+        let first = format!("model.layers.0.{}.weight", LINEARS[0]);
+        if checkpoint.tensor(&first)?.is_some_and(|stored| stored_form(&stored) == WeightForm::Packed) {
+            let reason = "its weights are packed, there are no floats to measure; \
+                          give the float checkpoint of this model as --reference";
+            return Err(Error::checkpoint(checkpoint.tensor_path(&first), reason));
+        }
+        if config.quantization.input_norm.is_some() {
+            let reason = "norms in front of each projection: such models do not run as plain floats";
+            return Err(Error::config(checkpoint.file_path(CONFIG), reason));
+        }
+        config.quantization.not_converted = ModulePatterns::everything();
+        Self::with_config(checkpoint, config, pool)
+    }
+
+    /// As [`Self::load`], and a plain float model with its linears made ternary by absmean in front of int8
+    /// activations, whatever that does to it.
+    ///
+    /// Errors: as [`Self::load`].
+    pub fn load_ternarized(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<Self> {
+        let mut config = ModelConfig::read(checkpoint)?;
+        if config.quantization.form == Some(WeightForm::Ternary) {
+            // Without a quantization_config, floats that are ternary already stay what they are; of others, whatever
+            // else is wrong with them is wrong once more below.
+            if let Ok(model) = Self::with_config(checkpoint, config.clone(), pool) {
+                return Ok(model);
+            }
+            config.quantization.form = Some(WeightForm::Master);
+            config.quantization.activations = ActivationMode::Int8;
+        }
+        Self::with_config(checkpoint, config, pool)
+    }
+
+    fn with_config(checkpoint: &Checkpoint, config: ModelConfig, pool: &ThreadPool) -> Result<Self> {
         let loader =
             Loader { checkpoint, config: &config, pool, used: RefCell::default(), stored: Cell::default() };
         let stored = loader.tensor(EMBEDDING)?;

@@ -6,7 +6,7 @@
 mod comparison;
 mod mistakes;
 mod numbers;
-mod reading;
+pub(crate) mod reading;
 #[cfg(test)]
 mod tests;
 

@@ -14,7 +14,7 @@ use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// Everyday English on everyday things.
-pub(super) const TEXT: &str = "\
+pub(crate) const TEXT: &str = "\
 The old man walked down to the river in the morning, as he had done every day for many years. The water was cold and \
 clear, and he could see the stones at the bottom. He sat down under a tree and looked at the sky. It was going to be a \
 beautiful day. In the town the people were already at work, and the children were on their way to school. One of them, a \

@@ -19,6 +19,24 @@ pub(crate) struct ErrorMetrics {
     inner: bitnet_quant::ErrorMetrics,
 }
 
+impl ErrorMetrics {
+    pub(super) fn new(inner: bitnet_quant::ErrorMetrics) -> Self {
+        Self { inner }
+    }
+}
+
+/// Errors by the names of precisions, in order.
+pub(super) fn errors_by_name<'py>(
+    py: Python<'py>,
+    errors: &[(Precision, bitnet_quant::ErrorMetrics)],
+) -> PyResult<Bound<'py, PyDict>> {
+    let by_name = PyDict::new(py);
+    for (precision, error) in errors {
+        by_name.set_item(precision.to_string(), ErrorMetrics::new(*error))?;
+    }
+    Ok(by_name)
+}
+
 #[pymethods]
 impl ErrorMetrics {
     /// Mean of the squared differences.
@@ -83,6 +101,10 @@ pub(crate) struct Statistics {
 }
 
 impl Statistics {
+    pub(super) fn with(inner: bitnet_quant::Statistics) -> Self {
+        Self { inner: Mutex::new(inner) }
+    }
+
     fn get(&self) -> MutexGuard<'_, bitnet_quant::Statistics> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -209,11 +231,7 @@ impl Recommendation {
     /// The error at every precision that was tried, by name.
     #[getter]
     fn errors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let errors = PyDict::new(py);
-        for (precision, inner) in &self.inner.layer.errors {
-            errors.set_item(precision.to_string(), ErrorMetrics { inner: *inner })?;
-        }
-        Ok(errors)
+        errors_by_name(py, &self.inner.layer.errors)
     }
 
     fn __repr__(&self) -> String {

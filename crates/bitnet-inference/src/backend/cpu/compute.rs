@@ -122,17 +122,18 @@ impl Compute {
     }
 
     /// Several linears of one input. Where they are ternary and have no norm of their own, they share its quantization
-    /// and one dispatch, and `normed` is not written; else the normalised input is in `normed` afterwards.
-    pub(super) fn linears<const N: usize>(
+    /// and one dispatch, and `normed` is not written; else the input behind its norm is returned.
+    pub(super) fn linears<'a, const N: usize>(
         &self,
-        input: Input<'_>,
-        normed: &mut [f32],
+        input: Input<'a>,
+        normed: &'a mut [f32],
         quantized: &mut QuantizedActivations,
         outputs: [(&PreparedLinear, &mut [f32]); N],
-    ) -> Result<()> {
+    ) -> Result<Option<&'a [f32]>> {
         if outputs.iter().all(|(linear, _)| linear.is_plain()) {
             input.quantize(self, quantized, outputs[0].0.cols());
-            return self.products(quantized, outputs);
+            self.products(quantized, outputs)?;
+            return Ok(None);
         }
         let x = match input.norm {
             Some(norm) => {
@@ -152,7 +153,7 @@ impl Compute {
                 }
             }
         }
-        Ok(())
+        Ok(Some(x))
     }
 
     fn products<const N: usize>(

@@ -12,15 +12,26 @@ use super::scratch::Scratch;
 use crate::Result;
 use crate::model::Attention;
 
+/// What a forward pass shows on its way.
+#[derive(Debug)]
+pub(crate) enum Observed<'a> {
+    /// The residual stream in front of a block, `[tokens, hidden_size]`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare it with golden states"))]
+    Stream(&'a [f32]),
+    /// What these of [`crate::model::Block::linears`] multiply, `[tokens, width]`. Ternary ones that take it to int8 in the
+    /// pass of its norm do not show it.
+    Input(Range<usize>, &'a [f32]),
+}
+
 impl CpuSequence {
     /// Runs all blocks over `ids` and appends them to the cache; the residual stream stays in the scratch buffers.
     /// The last block gives keys and values of all tokens, and the stream of the last `outputs` alone.
-    /// `observe(layer, hidden)` sees the stream in front of every block.
+    /// `observe(layer, observed)` sees every block at work.
     pub(super) fn forward(
         &mut self,
         ids: &[u32],
         outputs: usize,
-        observe: &mut dyn FnMut(usize, &[f32]),
+        observe: &mut dyn FnMut(usize, Observed<'_>),
     ) -> Result<()> {
         let model = Arc::clone(&self.model);
         let config = &model.config;
@@ -36,12 +47,14 @@ impl CpuSequence {
         let row_bytes = model.embedding.size_bytes() / model.embedding.rows();
         self.traffic.weight_bytes += (ids.len() * row_bytes) as u64;
         for (layer, block) in model.blocks.iter().enumerate() {
-            observe(layer, &self.scratch.hidden[..ids.len() * hidden_size]);
+            observe(layer, Observed::Stream(&self.scratch.hidden[..ids.len() * hidden_size]));
+            let mut observe = |linears, x: &[f32]| observe(layer, Observed::Input(linears, x));
             let is_last = layer + 1 == model.blocks.len();
             let kept = if is_last { ids.len() - outputs.min(ids.len())..ids.len() } else { 0..ids.len() };
-            self.attention_half(layer, &block.attention, ids.len(), kept.clone())?;
+            self.attention_half(layer, &block.attention, ids.len(), kept.clone(), &mut observe)?;
             if !kept.is_empty() {
-                mlp(&self.compute, config, &block.mlp, &mut self.scratch, kept.clone(), &mut self.traffic)?;
+                let (scratch, traffic) = (&mut self.scratch, &mut self.traffic);
+                mlp(&self.compute, config, &block.mlp, scratch, kept.clone(), traffic, &mut observe)?;
             }
             self.outputs = kept;
         }
@@ -56,6 +69,7 @@ impl CpuSequence {
         part: &Attention<PreparedLinear>,
         tokens: usize,
         kept: Range<usize>,
+        observe: &mut dyn FnMut(Range<usize>, &[f32]),
     ) -> Result<()> {
         let config = &self.model.config;
         let compute = &self.compute;
@@ -69,7 +83,10 @@ impl CpuSequence {
         let all = input(&hidden[..tokens * width]);
         let (q_output, k_output, v_output) = ((&part.q, &mut *q), (&part.k, &mut *k), (&part.v, &mut *v));
         if kept.len() == tokens {
-            compute.linears(all, normed, quantized, [q_output, k_output, v_output])?;
+            let outputs = [q_output, k_output, v_output];
+            if let Some(x) = compute.linears(all, normed, quantized, outputs)? {
+                observe(0..3, x);
+            }
         } else {
             compute.linears(all, normed, quantized, [k_output, v_output])?;
             if !kept.is_empty() {
@@ -94,7 +111,9 @@ impl CpuSequence {
         self.traffic.kv_bytes += attention(compute, config, &self.cache, layer, position, q, attended);
         let input = Input { x: attended, norm: part.sub_norm.as_deref(), eps };
         let added = &mut added[..kept.len() * width];
-        compute.linears(input, normed, quantized, [(&part.o, &mut *added)])?;
+        if let Some(x) = compute.linears(input, normed, quantized, [(&part.o, &mut *added)])? {
+            observe(3..4, x);
+        }
         let hidden = &mut hidden[kept.start * width..kept.end * width];
         compute.add_normed(hidden, added, part.post_norm.as_deref(), eps, normed);
         self.traffic.weight_bytes += bytes(&[&part.q, &part.o]);

@@ -26,13 +26,14 @@ pub(super) fn mlp(
     s: &mut Scratch,
     tokens: Range<usize>,
     traffic: &mut Traffic,
+    observe: &mut dyn FnMut(Range<usize>, &[f32]),
 ) -> Result<()> {
     let rows = tokens.start * config.hidden_size..tokens.end * config.hidden_size;
     match part.sparse() {
         Some(linears) if tokens.len() == 1 => {
             sparse(compute, config, part, linears, s, rows.clone(), traffic)?;
         }
-        _ => dense(compute, config, part, s, rows.clone(), traffic)?,
+        _ => dense(compute, config, part, s, rows.clone(), traffic, observe)?,
     }
     let width = rows.len();
     let Scratch { hidden, added, normed, .. } = s;
@@ -48,6 +49,7 @@ fn dense(
     s: &mut Scratch,
     rows: Range<usize>,
     traffic: &mut Traffic,
+    observe: &mut dyn FnMut(Range<usize>, &[f32]),
 ) -> Result<()> {
     let (width, inner) = (rows.len(), rows.len() / config.hidden_size * config.intermediate_size);
     let Scratch { hidden, normed, quantized, gate, up, added, .. } = s;
@@ -63,12 +65,17 @@ fn dense(
             compute.ternary.products(&compute.pool, quantized, [product])?;
         }
         _ => {
-            compute.linears(input, normed, quantized, [(&part.gate, &mut *gate), (&part.up, &mut *up)])?;
+            let outputs = [(&part.gate, &mut *gate), (&part.up, &mut *up)];
+            if let Some(x) = compute.linears(input, normed, quantized, outputs)? {
+                observe(4..6, x);
+            }
             compute.gate(config.activation, gate, up);
         }
     }
     let input = Input { x: gate, norm: part.sub_norm.as_deref(), eps };
-    compute.linears(input, normed, quantized, [(&part.down, &mut added[..width])])?;
+    if let Some(x) = compute.linears(input, normed, quantized, [(&part.down, &mut added[..width])])? {
+        observe(6..7, x);
+    }
     let linears = [&part.gate, &part.up, &part.down];
     traffic.weight_bytes += linears.map(PreparedLinear::weight_bytes).iter().sum::<usize>() as u64;
     Ok(())

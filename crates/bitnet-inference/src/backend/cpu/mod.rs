@@ -17,6 +17,7 @@ use bitnet_core::{FloatKernels, Isa, ThreadPool};
 use bitnet_quant::{Packing, TernaryKernel};
 
 use self::compute::Compute;
+pub(crate) use self::forward::Observed;
 use self::kv_cache::KvCache;
 use self::prepared::Prepared;
 use self::scratch::Scratch;
@@ -73,7 +74,8 @@ impl CpuBackend {
         Ok(Self { model, compute: Compute { pool, floats, ternary }, packing, kv_cache: options.kv_cache })
     }
 
-    fn sequence(&self, capacity: usize) -> CpuSequence {
+    /// Starts a sequence that can be looked into.
+    pub(crate) fn sequence(&self, capacity: usize) -> CpuSequence {
         CpuSequence::new(Arc::clone(&self.model), self.compute.clone(), self.kv_cache, capacity)
     }
 }
@@ -97,7 +99,7 @@ impl Backend for CpuBackend {
 
 /// A sequence on the CPU: its KV cache and the buffers of a step, allocated once.
 #[derive(Debug)]
-struct CpuSequence {
+pub(crate) struct CpuSequence {
     model: Arc<Prepared>,
     compute: Compute,
     rope: RopeTable,
@@ -132,6 +134,16 @@ impl CpuSequence {
             outputs: 0..0,
             traffic: Traffic::default(),
         }
+    }
+
+    /// [`Sequence::feed`] with all outputs, where `observe(layer, observed)` sees every block at work.
+    pub(crate) fn feed_observed(
+        &mut self,
+        ids: &[u32],
+        observe: &mut dyn FnMut(usize, Observed<'_>),
+    ) -> Result<()> {
+        self.check(ids)?;
+        self.forward(ids, ids.len(), observe)
     }
 
     fn check(&self, ids: &[u32]) -> Result<()> {

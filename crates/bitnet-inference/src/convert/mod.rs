@@ -160,10 +160,11 @@ fn to_folder(
     };
     let mut losses = Losses::default();
     let tensors = hf::Tensors::of(checkpoint, model, form, head, &mut losses)?;
+    let rope_scaling = describe::rope_scaling(checkpoint, &model.config, &mut losses)?;
     let lost = losses.accept(checkpoint.path(), options.lossy)?;
     let specs = &tensors.specs;
     let embedding = specs.iter().find(|spec| spec.name == EMBEDDING).map_or(DType::F32, |spec| spec.dtype);
-    let described = describe::files(checkpoint, model, form, embedding)?;
+    let described = describe::files(checkpoint, model, form, embedding, rope_scaling)?;
     progress.all = specs.iter().map(Spec::size_bytes).sum();
     let files = atomic_folder::write(path, |folder| {
         let files = safetensors::write(folder, specs, options.shard_bytes, |index| {

@@ -13,6 +13,9 @@ use super::names;
 use super::tensor_type::TensorType;
 use crate::{Error, Result};
 
+/// Divisors of the rotary frequencies.
+pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";
+
 /// The contents of a file.
 #[derive(Debug)]
 pub(crate) struct Contents {
@@ -22,6 +25,8 @@ pub(crate) struct Contents {
     pub(super) metadata: Metadata,
     /// By their Hugging Face names; tensors without one keep their own.
     pub(super) tensors: BTreeMap<String, TensorInfo>,
+    /// A tensor in GGUF, part of the config in Hugging Face.
+    rope_factors: Option<TensorInfo>,
 }
 
 impl Contents {
@@ -46,7 +51,8 @@ impl Contents {
                 ));
             }
         }
-        Ok(Self { path: path.to_owned(), version, bytes, metadata, tensors })
+        let rope_factors = tensors.remove(ROPE_FACTORS);
+        Ok(Self { path: path.to_owned(), version, bytes, metadata, tensors, rope_factors })
     }
 
     /// The file.
@@ -99,6 +105,23 @@ impl Contents {
     /// Whether a module such as `self_attn` has biases.
     pub(crate) fn has_bias(&self, module: &str) -> bool {
         self.tensors.keys().any(|name| name.contains(module) && name.rsplit('.').next() == Some("bias"))
+    }
+
+    /// The divisor of each of `pairs` rotary frequencies, if the file has them.
+    pub(crate) fn rope_factors(&self, pairs: usize) -> Result<Option<Vec<f32>>> {
+        let Some(info) = &self.rope_factors else { return Ok(None) };
+        if info.tensor_type != TensorType::F32 || info.dims != [pairs] {
+            let expected = format!("a factor for each of {pairs} frequencies in F32");
+            let got = format!("{} of shape {:?}", info.tensor_type.name(), info.dims);
+            return Err(self.error(info, &expected, got));
+        }
+        let factors = self.bytes.slice(info.bytes.clone()).typed::<f32>().to_vec();
+        match factors.iter().position(|factor| !(factor.is_finite() && *factor > 0.0)) {
+            Some(at) => {
+                Err(self.error(info, "finite factors above 0", format!("{} at index {at}", factors[at])))
+            }
+            None => Ok(Some(factors)),
+        }
     }
 
     /// An error about a tensor.

@@ -23,8 +23,8 @@ use std::path::Path;
 use bitnet_core::{Buffer, DType, Tensor, ThreadPool};
 use bitnet_quant::{Codec, TernaryMatrix};
 
-pub(crate) use self::contents::Contents;
 use self::contents::is_linear;
+pub(crate) use self::contents::{Contents, ROPE_FACTORS};
 use self::decision::Decided;
 pub use self::decision::{Decision, GgufOptions};
 use self::header::TensorInfo;

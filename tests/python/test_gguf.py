@@ -306,6 +306,28 @@ def test_the_head_in_q8_0_is_that_of_gguf_py(tmp_path: Path, tiny: Path) -> None
     np.testing.assert_array_equal(stored.data, gguf.quantize(matrix, Type.Q8_0))
 
 
+@pytest.mark.parametrize(("head", "off", "block", "most"), [("q8_0", 0.01, 32, 230), ("q6_k", 0.02, 256, 30)])
+def test_a_head_in_blocks_is_near_what_it_was(
+    tmp_path: Path, tiny: Path, head: str, off: float, block: int, most: int
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    convert(tiny, path, "--to", "gguf-tq2_0", "--head", head)
+    (stored,) = [tensor for tensor in gguf.GGUFReader(path).tensors if tensor.name == "token_embd.weight"]
+    assert stored.tensor_type == Type[head.upper()]
+    matrix = load(tiny)[1]["model.embed_tokens.weight"].astype(np.float32)
+    error = gguf.dequantize(stored.data, stored.tensor_type) - matrix
+    assert np.sqrt(np.mean(error**2) / np.mean(matrix**2)) < off
+    largest = np.abs(matrix).reshape(-1, block).max(axis=1)
+    assert (np.abs(error).reshape(-1, block).max(axis=1) <= largest / most).all()
+    # What is read back is what gguf-py reads, in float16.
+    again = tmp_path / "f16.gguf"
+    convert(path, again, "--to", "gguf-tq2_0", "--head", "f16")
+    (wide,) = [tensor for tensor in gguf.GGUFReader(again).tensors if tensor.name == "token_embd.weight"]
+    np.testing.assert_array_equal(
+        wide.data, gguf.dequantize(stored.data, stored.tensor_type).astype(np.float16)
+    )
+
+
 def test_a_folder_that_holds_a_file_is_that_file(tmp_path: Path, tiny: Path) -> None:
     convert(tiny, tmp_path / "one.gguf")
     (tmp_path / "README.md").write_text("a model")

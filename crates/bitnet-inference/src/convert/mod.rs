@@ -8,6 +8,7 @@ mod head;
 mod hf;
 mod losses;
 mod master;
+mod q6_k;
 mod safetensors;
 mod target;
 
@@ -153,9 +154,9 @@ fn to_folder(
         None => None,
         Some(HeadType::F16) => Some(DType::F16),
         Some(HeadType::BF16) => Some(DType::BF16),
-        Some(HeadType::Q8_0) => {
+        Some(other) => {
             let (name, expected) = ("head", "f16 or bf16 in a Hugging Face folder");
-            return Err(Error::InvalidOption { name, expected, got: HeadType::Q8_0.name().to_owned() });
+            return Err(Error::InvalidOption { name, expected, got: other.name().to_owned() });
         }
     };
     let mut losses = Losses::default();

@@ -23,6 +23,9 @@ use std::path::Path;
 use bitnet_core::{Buffer, DType, Tensor, ThreadPool};
 use bitnet_quant::{Codec, TernaryMatrix};
 
+#[cfg(test)]
+pub(crate) use self::blocks::q6_k as q6_k_decode;
+pub(crate) use self::blocks::q6_k_place;
 use self::contents::is_linear;
 pub(crate) use self::contents::{Contents, ROPE_FACTORS};
 use self::decision::Decided;

@@ -212,7 +212,7 @@ fn lies_are_named() {
         (key("general.architecture", value(0, &[0])), "expected every key once, got it a second time"),
         (key("general.alignment", value(4, &[3, 0, 0, 0])), "expected a power of two, got 3"),
         (key("general.alignment", value(4, &[0; 4])), "expected a power of two, got 0"),
-        (key("split.count", value(2, &[2, 0])), "expected a model in one file, got one of several parts"),
+        (key("split.count", value(2, &[2, 0])), "a file whose name ends in -00001-of-00002.gguf, got x.gguf"),
         (with(entry("t", &[], 0, 0)), "tensor \"t\", byte 85: expected 1 to 4 dimensions, got 0"),
         (with(entry("t", &[1; 5], 0, 0)), "expected 1 to 4 dimensions, got 5"),
         (with(entry("t", &[0], 0, 0)), "expected a dimension of at least 1, got 0"),

@@ -26,7 +26,7 @@ impl HubId {
         let (front, mut file) = split(s, ':');
         let (mut repo, revision) = split(&front, '@');
         // As it stands in the address of a file.
-        if file.is_none() && revision.is_none() && repo.ends_with(".gguf") {
+        if file.is_none() && revision.is_none() && repo.strip_suffix(".gguf").is_some() {
             let (at, _) = repo.match_indices('/').nth(1)?;
             file = Some(repo.split_off(at)[1..].to_owned());
         }

@@ -47,7 +47,7 @@ pub(crate) fn convert<'py>(
         lossy,
     };
     let (source, gguf, threads) = (model_name(source)?, gguf.parse()?, threads_or_default(threads)?);
-    let converted = py.detach(|| {
+    let converted = py.detach(move || {
         let pool = ThreadPool::new(threads)?;
         let checkpoint = Checkpoint::find(Some(&source), &gguf)?;
         let mut interrupt = Ok(());

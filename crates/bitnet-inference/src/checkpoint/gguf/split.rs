@@ -46,14 +46,15 @@ impl<'a> PartName<'a> {
 
 /// The GGUF files among names, of files in several parts the first.
 pub(crate) fn entries<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Vec<&'n str> {
+    let all = names.clone();
     let is_later = |name: &str| {
         PartName::parse(name).is_some_and(|part| {
             part.number > 1
-                && part.all().nth(part.number - 2).is_some_and(|before| names.clone().any(|n| n == before))
+                && part.all().nth(part.number - 2).is_some_and(|before| all.clone().any(|n| n == before))
         })
     };
     let is_gguf = |name: &&str| Path::new(name).extension().is_some_and(|extension| extension == "gguf");
-    names.clone().filter(is_gguf).filter(|name| !is_later(name)).collect()
+    names.filter(is_gguf).filter(|name| !is_later(name)).collect()
 }
 
 /// One of the files that a model is in.

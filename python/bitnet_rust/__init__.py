@@ -41,9 +41,11 @@ from bitnet_rust._native import (
     Timings,
     Tokenizer,
     __version__,
+    convert,
     load,
     quantize_activations,
     quantize_weights,
+    verify,
 )
 
 __all__ = [
@@ -76,8 +78,10 @@ __all__ = [
     "Tokenizer",
     "TokenizerError",
     "__version__",
+    "convert",
     "load",
     "quant",
     "quantize_activations",
     "quantize_weights",
+    "verify",
 ]

@@ -24,6 +24,7 @@ __all__ = [
     "Timings",
     "Tokenizer",
     "__version__",
+    "convert",
     "load",
     "measure_error",
     "pack",
@@ -35,6 +36,7 @@ __all__ = [
     "report",
     "run_cli",
     "unpack",
+    "verify",
 ]
 
 __version__: Final[str]
@@ -57,6 +59,24 @@ def load(
     gguf: str = "",
     activations: Literal["int8", "float"] | None = None,
 ) -> Model: ...
+def convert(
+    source: str | PathLike[str],
+    destination: str | PathLike[str],
+    *,
+    to: Literal["hf", "hf-bitlinear", "bf16", "gguf-i2_s", "gguf-tq2_0", "gguf-tq1_0"] | None = None,
+    head: Literal["f16", "bf16", "q8_0", "q6_k"] | None = None,
+    shard_bytes: int = 5_000_000_000,
+    lossy: bool = False,
+    gguf: str = "",
+    threads: int | None = None,
+) -> dict[str, Any]: ...
+def verify(
+    model: str | PathLike[str] | None = None,
+    against: str | PathLike[str] | None = None,
+    *,
+    gguf: str = "",
+    threads: int | None = None,
+) -> dict[str, Any]: ...
 def quantize_weights(
     w: npt.ArrayLike,
     *,

@@ -59,10 +59,12 @@ def write(
     architecture: str = "bitnet-b1.58",
     embedding: tuple[Bytes, gguf.GGMLQuantizationType] | None = None,
     linear: Callable[[gguf.GGUFWriter, str, Bytes, float], None] | None = None,
+    rope_factors: Array | None = None,
 ) -> None:
     """Write a model without a tokenizer.
 
-    `linear` writes one ternary matrix, as TQ2_0 by default; `embedding` its bytes in another type than F32.
+    `linear` writes one ternary matrix, as TQ2_0 by default; `embedding` its bytes in another type than F32;
+    `rope_factors` what rotary frequencies are divided by.
     """
     writer = gguf.GGUFWriter(path, architecture)
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
@@ -85,6 +87,8 @@ def write(
     writer.add_tensor("output_norm.weight", tensors["model.norm.weight"].astype(np.float32))
     if "lm_head.weight" in tensors:
         writer.add_tensor("output.weight", tensors["lm_head.weight"].astype(np.float32))
+    if rope_factors is not None:
+        writer.add_tensor("rope_freqs.weight", rope_factors)
     divides = config["quantization_config"].get("linear_class") != "autobitlinear"
     for layer in range(config["num_hidden_layers"]):
         for theirs, ours in NORMS.items():
@@ -107,6 +111,24 @@ def write(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def llama3_factors(config: JsonObject, dim: int) -> npt.NDArray[np.float32]:
+    """`LlamaModel.generate_extra_tensors` of llama.cpp's converter, in float32 as torch computes it."""
+    f, rope = np.float32, config["rope_scaling"]
+    low, high, context = (
+        rope[key] for key in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    )
+    factors = []
+    for exponent in np.arange(0, dim, 2).astype(f) / f(dim):
+        frequency = f(1) / f(config["rope_theta"] ** float(exponent))
+        # A quotient with a number in front is a product with the reciprocal.
+        wavelength = f(1) / frequency * f(2 * np.pi)
+        smooth = (f(1) / wavelength * f(context) - f(low)) / f(high - low)
+        blend = f(1) / ((f(1) - smooth) / f(rope["factor"]) + smooth)
+        long = f(rope["factor"]) if wavelength > f(context / low) else blend
+        factors.append(f(1) if wavelength < f(context / high) else long)
+    return np.array(factors, f)
 
 
 def tq2_0(writer: gguf.GGUFWriter, name: str, codes: Bytes, scale: float) -> None:

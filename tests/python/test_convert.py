@@ -37,7 +37,12 @@ def test_transformers_loads_what_is_written(
 
 def convert(*args: str | Path) -> None:
     """`bitnet convert`, which must succeed."""
-    command = ["-c", "from bitnet_rust._cli import main; main()", "convert", *map(str, args)]
+    command = [
+        "-c",
+        "from bitnet_rust._cli import main; raise SystemExit(main())",
+        "convert",
+        *map(str, args),
+    ]
     subprocess.run([sys.executable, *command], capture_output=True, check=True)
 
 

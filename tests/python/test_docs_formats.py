@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import bitnet_rust as bn
+import gguf
 import numpy as np
 import pytest
 from bitnet_rust import quant
@@ -137,6 +138,13 @@ def test_both_senses_of_a_scale_mean_the_same_weights(page: dict[str, Any]) -> N
     assert page["scale_of"](4.0) == 0.25
 
 
+def test_q6_k_is_that_of_gguf_py(page: dict[str, Any]) -> None:
+    data = np.random.default_rng(3).integers(0, 256, (6, 210), np.uint8)
+    data[:, 208:] = np.linspace(-1, 1, 6, dtype="<f2")[:, None].view(np.uint8)
+    expected = gguf.dequantize(data.reshape(3, 420), gguf.GGMLQuantizationType.Q6_K)
+    np.testing.assert_array_equal(page["q6_k"](data.reshape(-1), 3, 512), expected)
+
+
 def anchors(text: str) -> set[str]:
     """What links can point to, as GitHub names headings; comments in code are none."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
@@ -146,8 +154,8 @@ def anchors(text: str) -> set[str]:
 
 def test_links_go_somewhere() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "gguf.md").read_text(encoding="utf-8")
-    pages = {"": anchors(PAGE), "gguf.md": anchors(guide)}
-    links = re.findall(r"\]\(([\w.]*)#([\w-]+)\)", PAGE)
+    pages = {"": anchors(PAGE), "gguf.md": anchors(guide), "formats.md": anchors(PAGE)}
+    links = re.findall(r"\]\(([\w.]*)#([\w-]+)\)", PAGE + guide)
     assert links
     for file, anchor in links:
         assert anchor in pages[file], anchor

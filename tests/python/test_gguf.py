@@ -15,7 +15,7 @@ import gguf_files
 import numpy as np
 import numpy.typing as npt
 import pytest
-from checkpoints import LLAMA, Array, JsonObject, Spec, build, load
+from checkpoints import LLAMA, LLAMA3_ROPE, ROPES, Array, JsonObject, Spec, build, load
 from gguf import GGMLQuantizationType as Type
 
 # Rows of whole blocks in every format, and a scale that float16 holds.
@@ -32,7 +32,7 @@ FILES = [
 
 def bitnet(*args: str | Path) -> str:
     """What the command prints, which must succeed."""
-    command = ["-c", "from bitnet_rust._cli import main; main()", *map(str, args)]
+    command = ["-c", "from bitnet_rust._cli import main; raise SystemExit(main())", *map(str, args)]
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True).stdout
 
 
@@ -244,12 +244,88 @@ def test_a_llama_model_goes_there_and_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bn.load(path).logits(IDS), bn.load(tmp_path / "hf").logits(IDS))
 
 
+SCALED = replace(LLAMA, linear_class="autobitlinear", rope=ROPES["llama3"])
+# The weights of bfloat16 that float16 would round, and angles that are off by a float32 rounding.
+CLOSE = 2e-5
+
+
+def rope_factors(path: Path) -> Array:
+    """The tensor that GGUF has for rope_scaling."""
+    (stored,) = [tensor for tensor in gguf.GGUFReader(path).tensors if tensor.name == "rope_freqs.weight"]
+    assert stored.tensor_type == Type.F32
+    factors: Array = stored.data
+    return factors
+
+
+@pytest.mark.parametrize("spec", [SCALED, Spec(rope=ROPES["llama3"])], ids=["llama", "bitnet"])
+def test_llama3_scaling_goes_there_and_back(tmp_path: Path, spec: Spec) -> None:
+    config, _ = build(tmp_path / "hf", spec, **WIDE)
+    path = tmp_path / "x.gguf"
+    convert(tmp_path / "hf", path, "--to", "gguf-tq2_0", "--head", "bf16")
+    expected = gguf_files.llama3_factors(config, 64)
+    assert len(set(expected)) > 3
+    np.testing.assert_array_equal(rope_factors(path), expected)
+    logits = bn.load(tmp_path / "hf").logits(IDS)
+    np.testing.assert_allclose(bn.load(path).logits(IDS), logits, atol=CLOSE, rtol=0)
+    convert(path, tmp_path / "again.gguf", "--to", "gguf-tq1_0", "--head", "bf16")
+    np.testing.assert_array_equal(rope_factors(tmp_path / "again.gguf"), expected)
+    convert(path, tmp_path / "back")
+    back = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert back["rope_scaling"] == {"rope_type": "llama3", **LLAMA3_ROPE}
+    np.testing.assert_array_equal(bn.load(tmp_path / "back").logits(IDS), logits)
+
+
+def test_rope_factors_of_llama_cpp_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    config, tensors = build(tmp_path / "hf", SCALED, **WIDE)
+    factors = gguf_files.llama3_factors(config, 64)
+    gguf_files.write(path, config, tensors, architecture="llama", rope_factors=factors)
+    logits = bn.load(tmp_path / "hf").logits(IDS)
+    np.testing.assert_allclose(bn.load(path).logits(IDS), logits, atol=CLOSE, rtol=0)
+    assert "a factor for each frequency, up to 8" in bitnet("inspect", path)
+    gguf_files.write(path, config, tensors, architecture="llama")
+    assert np.abs(bn.load(path).logits(IDS) - logits).max() > 0.1
+
+
+def test_rope_factors_that_llama3_does_not_give_have_no_config(tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    config, tensors = build(tmp_path / "hf", SCALED, **WIDE)
+    factors = np.linspace(1, 8, 32, dtype=np.float32)
+    gguf_files.write(path, config, tensors, architecture="llama", rope_factors=factors)
+    bn.load(path).logits(IDS)
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        convert(path, tmp_path / "back")
+    assert "rope_freqs.weight: its factors are not those of llama3" in refused.value.stderr
+
+
 def test_the_head_in_q8_0_is_that_of_gguf_py(tmp_path: Path, tiny: Path) -> None:
     path = tmp_path / "tiny.gguf"
     convert(tiny, path, "--to", "gguf-tq2_0", "--head", "q8_0")
     (stored,) = [tensor for tensor in gguf.GGUFReader(path).tensors if tensor.name == "token_embd.weight"]
     matrix = load(tiny)[1]["model.embed_tokens.weight"].astype(np.float32)
     np.testing.assert_array_equal(stored.data, gguf.quantize(matrix, Type.Q8_0))
+
+
+@pytest.mark.parametrize(("head", "off", "block", "most"), [("q8_0", 0.01, 32, 230), ("q6_k", 0.02, 256, 30)])
+def test_a_head_in_blocks_is_near_what_it_was(
+    tmp_path: Path, tiny: Path, head: str, off: float, block: int, most: int
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    convert(tiny, path, "--to", "gguf-tq2_0", "--head", head)
+    (stored,) = [tensor for tensor in gguf.GGUFReader(path).tensors if tensor.name == "token_embd.weight"]
+    assert stored.tensor_type == Type[head.upper()]
+    matrix = load(tiny)[1]["model.embed_tokens.weight"].astype(np.float32)
+    error = gguf.dequantize(stored.data, stored.tensor_type) - matrix
+    assert np.sqrt(np.mean(error**2) / np.mean(matrix**2)) < off
+    largest = np.abs(matrix).reshape(-1, block).max(axis=1)
+    assert (np.abs(error).reshape(-1, block).max(axis=1) <= largest / most).all()
+    # What is read back is what gguf-py reads, in float16.
+    again = tmp_path / "f16.gguf"
+    convert(path, again, "--to", "gguf-tq2_0", "--head", "f16")
+    (wide,) = [tensor for tensor in gguf.GGUFReader(again).tensors if tensor.name == "token_embd.weight"]
+    np.testing.assert_array_equal(
+        wide.data, gguf.dequantize(stored.data, stored.tensor_type).astype(np.float16)
+    )
 
 
 def test_a_folder_that_holds_a_file_is_that_file(tmp_path: Path, tiny: Path) -> None:

@@ -67,6 +67,55 @@ fn every_kept_lie_of_a_gguf_file_is_refused_with_one_line_that_names_it() {
     assert!(lies.len() >= 30, "{} seeds", lies.len());
 }
 
+/// `micro` in two parts, the second replaced by what `second` makes of it, under the name of a part.
+fn in_parts(second: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let part = |number: u8| format!("micro-0000{number}-of-00002.gguf");
+    let kept = fixtures().join("micro-parts");
+    fs::copy(kept.join(part(1)), folder.path().join(part(1))).unwrap();
+    if let Some(bytes) = second(fs::read(kept.join(part(2))).unwrap()) {
+        fs::write(folder.path().join(part(2)), bytes).unwrap();
+    }
+    load_and_run(&folder.path().join(part(1)))
+}
+
+#[test]
+fn parts_that_do_not_fit_are_named() {
+    in_parts(Some).unwrap();
+    let first = || fs::read(fixtures().join("micro-parts/micro-00001-of-00002.gguf")).unwrap();
+    let with = |key: &'static str, value: u8| {
+        move |mut bytes: Vec<u8>| {
+            let at = bytes.windows(key.len()).position(|found| found == key.as_bytes()).unwrap();
+            bytes[at + key.len() + 4] = value;
+            Some(bytes)
+        }
+    };
+    let said = [
+        (in_parts(|_| None), "micro-00002-of-00002.gguf: is missing; "),
+        (in_parts(|_| Some(Vec::new())), "micro-00002-of-00002.gguf: the magic"),
+        (in_parts(|bytes| Some(bytes[..bytes.len() - 64].to_vec())), "micro-00002-of-00002.gguf: tensor"),
+        (in_parts(|_| Some(first())), "00002-of-00002.gguf: key \"split.no\""),
+        (
+            in_parts(|_| Some(fs::read(fixtures().join("micro.gguf")).unwrap())),
+            "key \"split.no\", byte 0: expected the number",
+        ),
+        (in_parts(with("split.count", 3)), "key \"split.count\""),
+        (in_parts(with("split.no", 0)), "expected 1, got 0"),
+    ];
+    for (result, expected) in said {
+        let message = result.expect_err(expected);
+        assert_one_line(&message);
+        assert!(message.contains(expected), "{message} / {expected}");
+    }
+    let message = load_and_run(&fixtures().join("micro-parts/micro-00002-of-00002.gguf")).unwrap_err();
+    assert!(
+        message.contains("expected the first of 2 parts, micro-00001-of-00002.gguf, got part 2"),
+        "{message}"
+    );
+    // The folder is the model.
+    load_and_run(&fixtures().join("micro-parts")).unwrap();
+}
+
 #[test]
 fn every_kept_lie_is_refused_with_one_line_that_names_the_file() {
     let lies = lies("safetensors");

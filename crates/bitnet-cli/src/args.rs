@@ -367,7 +367,7 @@ pub(crate) struct ConvertArgs {
     #[arg(
         long,
         value_name = "TYPE",
-        help = "Type of embedding and head: f16, bf16, or q8_0 for GGUF [default: one that loses nothing]"
+        help = "Type of embedding and head: f16, bf16, or for GGUF q8_0, q6_k [default: one that loses nothing]"
     )]
     pub(crate) head: Option<HeadType>,
     /// The most bytes of tensors in one file of a folder, as 5GB or 200MB

@@ -22,7 +22,7 @@ mod header;
 mod id;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
@@ -46,14 +46,15 @@ pub enum Progress {
 /// A model in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The folder with its files.
+    /// The folder with its files, or its GGUF file.
     pub path: PathBuf,
     /// Why this is the copy found in the cache and not what the hub has now: one line, `None` when the hub confirmed
     /// it and when the configuration is offline.
     pub warning: Option<String>,
 }
 
-/// Whether `s` has the form of a hub id: `owner/name`, or `owner/name@revision`.
+/// Whether `s` has the form of a hub id: `owner/name`, `owner/name@revision`; with `:file.gguf`, or a part of such a name,
+/// for one of several GGUF files; `owner/name/file.gguf`.
 ///
 /// Says nothing about whether the model exists. A relative path can have this form too: look for a folder first.
 pub fn is_hub_id(s: &str) -> bool {
@@ -61,7 +62,7 @@ pub fn is_hub_id(s: &str) -> bool {
 }
 
 /// Makes the model `id` available locally, as the environment configures it ([`HubConfig::from_env`]), and returns
-/// its folder.
+/// its folder or GGUF file.
 ///
 /// Fetches only what is needed and not cached. A warning goes to stderr as one line.
 ///
@@ -83,11 +84,14 @@ pub fn download(id: &str, progress: Progress) -> Result<PathBuf> {
 /// Errors: [`Error::Hub`](crate::Error::Hub) for what the hub, the network or a full disk refuses, [`Error::Io`](crate::Error::Io) for files of the cache.
 pub fn fetch(id: &str, config: &HubConfig, progress: Progress) -> Result<Snapshot> {
     let Some(parsed) = HubId::parse(id) else {
-        return Err(hub_error(id, "is not a hub id, which is owner/name or owner/name@revision"));
+        return Err(hub_error(
+            id,
+            "is not a hub id, which is owner/name, owner/name@revision or owner/name:file.gguf",
+        ));
     };
     let cache = RepoCache::new(&config.cache_dir, &parsed);
     if config.offline {
-        return match cache.complete_snapshot(parsed.revision()) {
+        return match cache.complete_snapshot(&parsed) {
             Ok(path) => Ok(Snapshot { path, warning: None }),
             Err(missing) => {
                 Err(hub_error(id, format!("{missing}, and offline (HF_HUB_OFFLINE) nothing is fetched")))
@@ -99,7 +103,7 @@ pub fn fetch(id: &str, config: &HubConfig, progress: Progress) -> Result<Snapsho
         Err(Failure::Final(error)) => return Err(error),
         Err(Failure::Unreachable(reason) | Failure::Transient(reason)) => reason,
     };
-    match cache.complete_snapshot(parsed.revision()) {
+    match cache.complete_snapshot(&parsed) {
         Ok(path) => {
             Ok(Snapshot { path, warning: Some(format!("{id}: {reason}; using the copy in the cache")) })
         }
@@ -116,20 +120,20 @@ fn fetch_online(
     let client = Client::new(id, config);
     let listing = client.listing()?;
     let commit = &listing.commit;
-    let wanted = files::wanted(&listing.files).map_err(|reason| client.refuse(reason))?;
+    let wanted = files::wanted(&listing.files, id.file()).map_err(|reason| client.refuse(reason))?;
     let bar = progress.bar();
     fetch_missing(&client, cache, commit, &wanted, &bar)?;
     let folder = cache.snapshot(commit);
-    if wanted.contains(&files::INDEX) {
-        let shards = files::shards(&folder)?;
-        let shards: Vec<&str> = shards.iter().map(String::as_str).collect();
-        if let Some(absent) = shards.iter().find(|shard| !listing.files.contains(**shard)) {
+    if wanted.iter().any(|name| name == files::INDEX) {
+        let shards: Vec<String> = files::shards(&folder)?.into_iter().collect();
+        if let Some(absent) = shards.iter().find(|shard| !listing.files.contains(*shard)) {
             return Err(client.refuse(format!("has no {absent}, which {} names", files::INDEX)));
         }
         fetch_missing(&client, cache, commit, &shards, &bar)?;
     }
     cache.write_ref(id.revision(), commit)?;
-    Ok(folder)
+    let is_gguf = |name: &&String| Path::new(name).extension().is_some_and(|extension| extension == "gguf");
+    Ok(wanted.first().filter(is_gguf).map_or_else(|| folder.clone(), |file| folder.join(file)))
 }
 
 /// Fetches those of `names` that the snapshot of `commit` lacks.
@@ -137,7 +141,7 @@ fn fetch_missing(
     client: &Client<'_>,
     cache: &RepoCache,
     commit: &str,
-    names: &[&str],
+    names: &[String],
     bar: &ProgressBar,
 ) -> Result<(), Failure> {
     let mut missing = Vec::new();

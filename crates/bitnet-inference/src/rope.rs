@@ -1,7 +1,13 @@
 //! Rotary positions (arXiv 2104.09864), in the rotate-half arrangement of Hugging Face models.
 
+mod llama3;
+
+use std::sync::Arc;
+
+pub use self::llama3::Llama3;
+
 /// How the frequencies are changed for contexts longer than the model was first trained on.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// Not at all.
     None,
@@ -10,29 +16,20 @@ pub enum RopeScaling {
         /// Divisor.
         factor: f64,
     },
-    /// Long wavelengths are divided by `factor`, short ones kept, those between blended (Llama 3.1).
-    Llama3 {
-        /// Divisor of the lowest frequencies.
-        factor: f64,
-        /// Wavelengths above `original_context / low_freq_factor` are divided.
-        low_freq_factor: f64,
-        /// Wavelengths below `original_context / high_freq_factor` are kept.
-        high_freq_factor: f64,
-        /// Context of the original training.
-        original_context: f64,
-    },
+    /// Long wavelengths are divided, short ones kept, those between blended (Llama 3.1).
+    Llama3(Llama3),
+    /// Every frequency is divided by a factor of its own: what GGUF has for the others.
+    Factors(Arc<[f32]>),
 }
 
 impl RopeScaling {
-    fn apply(self, frequency: f64) -> f64 {
+    /// The frequency of pair `pair`, which is `frequency` without scaling.
+    fn apply(&self, pair: usize, frequency: f64) -> f64 {
         match self {
             Self::None => frequency,
             Self::Linear { factor } => frequency / factor,
-            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-                let turns = original_context * frequency / std::f64::consts::TAU;
-                let keep = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
-                frequency * (keep + (1.0 - keep) / factor)
-            }
+            Self::Llama3(llama3) => llama3.apply(frequency),
+            Self::Factors(factors) => frequency / f64::from(factors[pair]),
         }
     }
 }
@@ -48,12 +45,12 @@ pub(crate) struct RopeTable {
 impl RopeTable {
     /// `angle(p, i) = p * scaling(theta^(-2 i / head_dim))`, frequencies and angles rounded to float32 as in
     /// transformers.
-    pub(crate) fn new(theta: f64, scaling: RopeScaling, head_dim: usize, positions: usize) -> Self {
+    pub(crate) fn new(theta: f64, scaling: &RopeScaling, head_dim: usize, positions: usize) -> Self {
         let half = head_dim / 2;
         let frequencies: Vec<f32> = (0..half)
             .map(|i| {
                 let exponent = 2.0 * i as f64 / head_dim as f64;
-                scaling.apply(theta.powf(-exponent)) as f32
+                scaling.apply(i, theta.powf(-exponent)) as f32
             })
             .collect();
         let mut values = Vec::with_capacity(positions * head_dim);
@@ -82,24 +79,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linear_divides_and_none_keeps() {
-        assert_eq!(RopeScaling::None.apply(0.25), 0.25);
-        assert_eq!(RopeScaling::Linear { factor: 4.0 }.apply(0.25), 0.0625);
-    }
-
-    #[test]
-    fn llama3_keeps_short_wavelengths_divides_long_ones_and_blends_between() {
-        let scaling = RopeScaling::Llama3 {
-            factor: 8.0,
-            low_freq_factor: 1.0,
-            high_freq_factor: 4.0,
-            original_context: 8192.0,
-        };
-        assert_eq!(scaling.apply(1.0), 1.0);
-        assert_eq!(scaling.apply(1e-5), 1e-5 / 8.0);
-        // Wavelength 8192 / 2.5: halfway between the two bounds, in turns.
-        let frequency = std::f64::consts::TAU * 2.5 / 8192.0;
-        let expected = frequency * (0.5 + 0.5 / 8.0);
-        assert!((scaling.apply(frequency) - expected).abs() < 1e-12);
+    fn frequencies_are_divided() {
+        assert_eq!(RopeScaling::None.apply(0, 0.25), 0.25);
+        assert_eq!(RopeScaling::Linear { factor: 4.0 }.apply(0, 0.25), 0.0625);
+        assert_eq!(RopeScaling::Factors([1.0, 2.0].into()).apply(1, 0.25), 0.125);
     }
 }

@@ -99,10 +99,16 @@ impl Summary {
             activation: c.activation.name(),
             context_length: c.context_length,
             rope_theta: c.rope_theta,
-            rope_scaling: match c.rope_scaling {
+            rope_scaling: match &c.rope_scaling {
                 RopeScaling::None => "none".to_owned(),
                 RopeScaling::Linear { factor } => format!("linear, factor {factor}"),
-                RopeScaling::Llama3 { factor, .. } => format!("llama3, factor {factor}"),
+                RopeScaling::Llama3(llama3) => format!("llama3, factor {}", llama3.factor),
+                RopeScaling::Factors(factors) => {
+                    format!(
+                        "a factor for each frequency, up to {}",
+                        factors.iter().fold(0.0_f32, |a, b| a.max(*b))
+                    )
+                }
             },
             parameters,
             ternary_parameters: model.ternary_parameters(),

@@ -3,6 +3,7 @@
 
 mod array;
 mod config;
+mod convert;
 mod error;
 mod generation;
 mod ids;
@@ -44,6 +45,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<quantize::LayerReport>()?;
     module.add("FORMATS", PyTuple::new(module.py(), quantize::formats())?)?;
     module.add_function(wrap_pyfunction!(model::load, module)?)?;
+    module.add_function(wrap_pyfunction!(convert::convert, module)?)?;
+    module.add_function(wrap_pyfunction!(convert::verify, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_weights, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_activations, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_int, module)?)?;

@@ -1,5 +1,6 @@
 //! Models: loading, generating, scoring.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use pyo3::types::PyString;
 
 use crate::array::to_numpy;
 use crate::config::ModelConfig;
+use crate::convert::to_python;
 use crate::error::{Failure, exception};
 use crate::generation::Generation;
 use crate::ids::token_ids;
@@ -57,10 +59,7 @@ pub(crate) fn load(
     let cpu = CpuOptions { isa: None, packing, kv_cache: kv_cache.parse()? };
     let activations = activations.map(str::parse).transpose()?;
     let options = EngineOptions { device: device.parse()?, threads, cpu, gguf: gguf.parse()?, activations };
-    let name = path_or_id
-        .map(|path| path.into_os_string().into_string())
-        .transpose()
-        .map_err(|path| exception("ModelNotFoundError", &format!("{}: is not UTF-8", path.display())))?;
+    let name = path_or_id.map(model_name).transpose()?;
     let engine = py.detach(|| Engine::load(name.as_deref(), &options))?;
     Ok(Model { engine })
 }
@@ -81,9 +80,7 @@ impl Model {
 
     /// What the model is and what it costs to run: the figures of `bitnet inspect`.
     fn summary<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let text = serde_json::to_string(self.engine.summary())
-            .map_err(|error| exception("BitNetError", &error.to_string()))?;
-        py.import("json")?.call_method1("loads", (text,))
+        to_python(py, self.engine.summary())
     }
 
     /// The text of a conversation as the model was trained on it.
@@ -272,6 +269,13 @@ impl Model {
         let ids = token_ids("prompt", prompt)?;
         Ok(py.detach(|| self.engine.stream(Prompt::Ids(&ids), &options))?)
     }
+}
+
+/// A path or a hub id as text.
+pub(crate) fn model_name(path: PathBuf) -> Result<String, Failure> {
+    let error =
+        |path: OsString| exception("ModelNotFoundError", &format!("{}: is not UTF-8", path.display()));
+    Ok(path.into_os_string().into_string().map_err(error)?)
 }
 
 /// Looks at Ctrl-C from code that runs without the interpreter.

@@ -72,7 +72,7 @@ impl Stored {
 
 impl Checkpoint {
     /// Opens a checkpoint: a Hugging Face folder, `config.json` with one or several safetensors files; a GGUF file; or a
-    /// folder that holds one.
+    /// folder that holds one. Of a GGUF file in several parts the first is named, and the others lie beside it.
     ///
     /// Errors: [`Error::ModelNotFound`] when there is nothing at `path`, [`Error::Checkpoint`] and [`Error::Gguf`] for
     /// damaged files.
@@ -180,7 +180,7 @@ impl Checkpoint {
                 let stored = weights.tensors.get(name);
                 folder.file_path(stored.map_or(weights.entry, |stored| &stored.file))
             }
-            Source::Gguf(gguf) => gguf.contents().path().to_owned(),
+            Source::Gguf(gguf) => gguf.contents().tensor_path(name).to_owned(),
         }
     }
 
@@ -229,13 +229,12 @@ impl Checkpoint {
 /// Errors: [`Error::Checkpoint`] when it holds several.
 fn gguf_in(folder: &Path) -> Result<Option<PathBuf>> {
     let names = Folder::Disk(folder.to_owned()).names()?;
-    let with = |extension: &'static str| {
-        names.iter().filter(move |name| Path::new(name).extension().is_some_and(|found| found == extension))
-    };
-    if with("safetensors").next().is_some() {
+    let is_safetensors =
+        |name: &String| Path::new(name).extension().is_some_and(|found| found == "safetensors");
+    if names.iter().any(is_safetensors) {
         return Ok(None);
     }
-    let found: Vec<&str> = with("gguf").map(String::as_str).collect();
+    let found = gguf::entries(names.iter().map(String::as_str));
     match found[..] {
         [] => Ok(None),
         [name] => Ok(Some(folder.join(name))),

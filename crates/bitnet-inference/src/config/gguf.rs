@@ -2,8 +2,10 @@
 //!
 //! Source of the keys and of their defaults: llama.cpp, `gguf-py/gguf/constants.py` and `src/llama-model.cpp`.
 
+use super::ModelConfig;
 use super::raw::{OneOrMany, RawConfig, RawQuantization, RawRope};
 use crate::checkpoint::gguf::{BITNETS, Contents, Gguf, Metadata};
+use crate::rope::RopeScaling;
 use crate::{Error, Result};
 
 /// The keys of one architecture.
@@ -107,6 +109,18 @@ fn rope_scaling(keys: &Keys<'_>) -> Result<Option<RawRope>> {
         return Ok(None);
     }
     Ok(Some(RawRope { rope_type: Some(kind.unwrap_or("linear").to_owned()), factor, ..RawRope::default() }))
+}
+
+/// The scaling llama3, and others that llama.cpp's converters make factors of: a tensor, not a key.
+pub(super) fn read_rope_factors(gguf: &Gguf, config: &mut ModelConfig) -> Result<()> {
+    let contents = gguf.contents();
+    let Some(factors) = contents.rope_factors(config.head_dim / 2)? else { return Ok(()) };
+    if config.rope_scaling != RopeScaling::None {
+        let reason = "rope.scaling and the factors of rope_freqs.weight contradict each other";
+        return Err(Error::config(contents.path(), reason));
+    }
+    config.rope_scaling = RopeScaling::Factors(factors.into());
+    Ok(())
 }
 
 /// A head of which a part stays as it is.

@@ -154,7 +154,9 @@ impl ModelConfig {
         let has_tensor = |name: &str| checkpoint.tensor_names().any(|stored| stored == name);
         let reader = Reader { path: checkpoint.file_path(CONFIG), has_tensor: &has_tensor };
         if let Some(gguf) = checkpoint.gguf() {
-            return reader.config(gguf::read(gguf)?, None);
+            let mut config = reader.config(gguf::read(gguf)?, None)?;
+            gguf::read_rope_factors(gguf, &mut config)?;
+            return Ok(config);
         }
         let raw: RawConfig = checkpoint.json(CONFIG)?.ok_or_else(|| reader.error("is missing".to_owned()))?;
         let generation: Option<RawGeneration> = checkpoint.json(GENERATION_CONFIG)?;

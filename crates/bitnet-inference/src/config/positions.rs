@@ -5,7 +5,7 @@ use super::raw::{RawConfig, RawRope};
 use super::reader::Reader;
 use crate::Result;
 use crate::architecture::Architecture;
-use crate::rope::RopeScaling;
+use crate::rope::{Llama3, RopeScaling};
 
 impl Reader<'_> {
     /// Base and scaling of the rotary frequencies, of layers that see all positions.
@@ -106,11 +106,11 @@ impl Reader<'_> {
                 .error(format!("rope_scaling: high_freq_factor {high} is not above low_freq_factor {low}")));
         }
         let original = raw.original_max_position_embeddings.or(Some(context_length as f64));
-        Ok(RopeScaling::Llama3 {
+        Ok(RopeScaling::Llama3(Llama3 {
             factor: self.positive("rope_scaling.factor", raw.factor)?,
             low_freq_factor: low,
             high_freq_factor: high,
             original_context: self.positive("rope_scaling.original_max_position_embeddings", original)?,
-        })
+        }))
     }
 }

@@ -7,12 +7,14 @@ use bitnet_core::DType;
 use serde_json::{Map, Value, json};
 
 use super::hf::HfForm;
+use super::losses::Losses;
 use crate::chat::{ChatTemplate, TEMPLATE_FILE, TOKENIZER_CONFIG};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::gguf::ROPE_FACTORS;
 use crate::config::{CONFIG, GENERATION_CONFIG, ModelConfig};
 use crate::model::{HEAD, Linear, Model};
 use crate::module_patterns::ModulePatterns;
-use crate::rope::RopeScaling;
+use crate::rope::{Llama3, RopeScaling};
 use crate::tokenizer::{TOKENIZER, Tokenizer};
 use crate::{Error, Result};
 
@@ -32,17 +34,18 @@ const CARRIED: [&str; 9] = [
 const QUANTIZATION: &str = "quantization_config";
 const NOT_CONVERTED: &str = "modules_to_not_convert";
 
-/// Names and contents of all files. `embedding` is the type in which it is written.
+/// Names and contents of all files. `embedding` is the type in which it is written; `rope_scaling` that of [`rope_scaling`].
 pub(super) fn files(
     checkpoint: &Checkpoint,
     model: &Model,
     form: HfForm,
     embedding: DType,
+    rope_scaling: Option<Value>,
 ) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let mut files = Vec::new();
     let mut config = if checkpoint.gguf().is_some() {
         files.extend(tokenizer(checkpoint, &model.config)?);
-        of_model(model, embedding)
+        of_model(model, embedding, rope_scaling)
     } else {
         for name in CARRIED {
             files.extend(checkpoint.file(name)?.map(|bytes| (name, bytes.to_vec())));
@@ -93,7 +96,7 @@ fn quantization(config: &mut Map<String, Value>, model: &Model, form: HfForm) {
 }
 
 /// The config of a model that has none in JSON.
-fn of_model(model: &Model, embedding: DType) -> Map<String, Value> {
+fn of_model(model: &Model, embedding: DType, rope_scaling: Option<Value>) -> Map<String, Value> {
     let c = &model.config;
     let is_bitnet = c.architecture.name == "bitnet";
     let mut config = json!({
@@ -121,7 +124,7 @@ fn of_model(model: &Model, embedding: DType) -> Map<String, Value> {
     if c.architecture.has_mlp_bias {
         config["mlp_bias"] = c.mlp_bias.into();
     }
-    if let Some(scaling) = rope_scaling(c.rope_scaling) {
+    if let Some(scaling) = rope_scaling {
         config["rope_scaling"] = scaling;
     }
     if let Some(bos) = c.bos {
@@ -136,18 +139,39 @@ fn of_model(model: &Model, embedding: DType) -> Map<String, Value> {
     }
 }
 
-fn rope_scaling(scaling: RopeScaling) -> Option<Value> {
-    match scaling {
-        RopeScaling::None => None,
-        RopeScaling::Linear { factor } => Some(json!({"rope_type": "linear", "factor": factor})),
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => Some(json!({
-            "rope_type": "llama3",
-            "factor": factor,
-            "low_freq_factor": low_freq_factor,
-            "high_freq_factor": high_freq_factor,
-            "original_max_position_embeddings": original_context as u64,
-        })),
-    }
+/// The `rope_scaling` of a config.
+///
+/// Errors: [`Error::Checkpoint`] for factors of a GGUF file that no parameters give.
+pub(super) fn rope_scaling(
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+    losses: &mut Losses,
+) -> Result<Option<Value>> {
+    let llama3 = match &config.rope_scaling {
+        RopeScaling::None => return Ok(None),
+        RopeScaling::Linear { factor } => {
+            return Ok(Some(json!({"rope_type": "linear", "factor": factor})));
+        }
+        RopeScaling::Llama3(llama3) => *llama3,
+        RopeScaling::Factors(factors) => {
+            let found = Llama3::of_factors(config.rope_theta, config.head_dim, factors);
+            let (llama3, is_exact) = found.ok_or_else(|| {
+                let fact = "are not those of llama3, and config.json has no place for others";
+                Error::checkpoint(checkpoint.path(), format!("{ROPE_FACTORS}: its factors {fact}"))
+            })?;
+            if !is_exact {
+                losses.add(ROPE_FACTORS, "has factors whose last bits are not those of llama3");
+            }
+            llama3
+        }
+    };
+    Ok(Some(json!({
+        "rope_type": "llama3",
+        "factor": llama3.factor,
+        "low_freq_factor": llama3.low_freq_factor,
+        "high_freq_factor": llama3.high_freq_factor,
+        "original_max_position_embeddings": llama3.original_context as u64,
+    })))
 }
 
 /// A float32 with as many digits as it takes: 1e-5, not 9.999999747378752e-6.

@@ -2,6 +2,7 @@
 //!
 //! The keys are those that llama.cpp's and bitnet.cpp's converters write; see `config/gguf.rs`, which reads them.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use bitnet_core::{FloatMatrix, ThreadPool};
@@ -13,7 +14,7 @@ use super::losses::Losses;
 use super::{ConvertOptions, Converted, Progress};
 use crate::activation::Activation;
 use crate::chat::ChatTemplate;
-use crate::checkpoint::gguf::{RowOrder, TensorType, Writer, reorder};
+use crate::checkpoint::gguf::{ROPE_FACTORS, RowOrder, TensorType, Writer, reorder};
 use crate::config::ModelConfig;
 use crate::model::{Linear, Model};
 use crate::rope::RopeScaling;
@@ -178,16 +179,10 @@ fn write_keys(
     }
     writer.number(&format!("{architecture}.attention.layer_norm_rms_epsilon"), config.rms_norm_eps);
     writer.number(&format!("{architecture}.rope.freq_base"), config.rope_theta as f32);
-    match config.rope_scaling {
-        RopeScaling::None => {}
-        RopeScaling::Linear { factor } => {
-            writer.text(&format!("{architecture}.rope.scaling.type"), "linear");
-            writer.number(&format!("{architecture}.rope.scaling.factor"), factor as f32);
-        }
-        RopeScaling::Llama3 { .. } => {
-            let reason = "stretches its rotary frequencies as llama3 does, which is not written yet";
-            return Err(Error::checkpoint(checkpoint.path(), reason));
-        }
+    // The others are a tensor.
+    if let RopeScaling::Linear { factor } = config.rope_scaling {
+        writer.text(&format!("{architecture}.rope.scaling.type"), "linear");
+        writer.number(&format!("{architecture}.rope.scaling.factor"), factor as f32);
     }
     Ok(())
 }
@@ -228,12 +223,13 @@ struct Tensor<'m> {
 enum Numbers<'m> {
     Ternary(&'m TernaryMatrix),
     Matrix(&'m FloatMatrix),
-    Vector(&'m [f32]),
+    Vector(Cow<'m, [f32]>),
 }
 
 impl<'m> Tensors<'m> {
     fn collect(&mut self) -> Result<()> {
         let model = self.model;
+        self.rope_factors();
         self.matrix("token_embd.weight", &model.embedding);
         for (index, block) in model.blocks.iter().enumerate() {
             let name = |part: &str| format!("blk.{index}.{part}");
@@ -273,11 +269,22 @@ impl<'m> Tensors<'m> {
         });
     }
 
-    fn vector(&mut self, name: String, values: &'m [f32]) {
-        self.permuted_vector(name, values, None);
+    /// What the config has and GGUF keeps among the tensors.
+    fn rope_factors(&mut self) {
+        let config = &self.model.config;
+        let factors: Cow<'m, [f32]> = match &config.rope_scaling {
+            RopeScaling::None | RopeScaling::Linear { .. } => return,
+            RopeScaling::Llama3(llama3) => llama3.factors(config.rope_theta, config.head_dim).into(),
+            RopeScaling::Factors(factors) => (&**factors).into(),
+        };
+        self.permuted_vector(ROPE_FACTORS.to_owned(), factors, None);
     }
 
-    fn permuted_vector(&mut self, name: String, values: &'m [f32], permuted: Option<usize>) {
+    fn vector(&mut self, name: String, values: &'m [f32]) {
+        self.permuted_vector(name, values.into(), None);
+    }
+
+    fn permuted_vector(&mut self, name: String, values: Cow<'m, [f32]>, permuted: Option<usize>) {
         let (encoding, dims) = (TensorType::F32, vec![values.len()]);
         self.all.push(Tensor { name, encoding, dims, numbers: Numbers::Vector(values), permuted });
     }
@@ -302,7 +309,7 @@ impl<'m> Tensors<'m> {
             permuted,
         });
         if let Some(bias) = linear.bias() {
-            self.permuted_vector(format!("{name}.bias"), bias, permuted);
+            self.permuted_vector(format!("{name}.bias"), bias.into(), permuted);
         }
         Ok(())
     }
@@ -311,7 +318,7 @@ impl<'m> Tensors<'m> {
 impl Tensor<'_> {
     fn bytes(&self, checkpoint: &Checkpoint, target: GgufTarget, pool: &ThreadPool) -> Result<Vec<u8>> {
         let error = |fact: String| Error::checkpoint(checkpoint.path(), format!("{}: {fact}", self.name));
-        let bytes = match self.numbers {
+        let bytes = match &self.numbers {
             Numbers::Vector(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Numbers::Matrix(matrix) => target
                 .head
@@ -332,7 +339,7 @@ impl Tensor<'_> {
 
     /// The scales of a ternary matrix.
     fn scales(&self) -> &[f32] {
-        match self.numbers {
+        match &self.numbers {
             Numbers::Ternary(matrix) => matrix.scales().values(),
             Numbers::Matrix(_) | Numbers::Vector(_) => &[],
         }

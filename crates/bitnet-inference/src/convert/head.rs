@@ -5,6 +5,7 @@ use std::str::FromStr;
 use bitnet_core::FloatMatrix;
 use half::{bf16, f16};
 
+use super::q6_k;
 use crate::checkpoint::gguf::TensorType;
 use crate::{Error, Result};
 
@@ -21,11 +22,13 @@ pub enum HeadType {
     BF16,
     /// Signed bytes, 32 with a scale: half the size, and not lossless.
     Q8_0,
+    /// Six bits, 256 with a scale for each 16: two fifths of the size, and not lossless.
+    Q6K,
 }
 
 impl HeadType {
     /// Every type.
-    pub const ALL: [Self; 3] = [Self::F16, Self::BF16, Self::Q8_0];
+    pub const ALL: [Self; 4] = [Self::F16, Self::BF16, Self::Q8_0, Self::Q6K];
 
     /// Name on the command line.
     pub fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl HeadType {
             Self::F16 => "f16",
             Self::BF16 => "bf16",
             Self::Q8_0 => "q8_0",
+            Self::Q6K => "q6_k",
         }
     }
 
@@ -41,6 +45,7 @@ impl HeadType {
             Self::F16 => TensorType::F16,
             Self::BF16 => TensorType::BF16,
             Self::Q8_0 => TensorType::Q8_0,
+            Self::Q6K => TensorType::Q6_K,
         }
     }
 
@@ -49,7 +54,7 @@ impl HeadType {
         let rounded: fn(f32) -> f32 = match self {
             Self::F16 => |w| f16::from_f32(w).to_f32(),
             Self::BF16 => |w| bf16::from_f32(w).to_f32(),
-            Self::Q8_0 => return false,
+            Self::Q8_0 | Self::Q6K => return false,
         };
         let mut row = vec![0.0; matrix.cols()];
         (0..matrix.rows()).all(|index| {
@@ -64,16 +69,23 @@ impl HeadType {
         let mut out = Vec::new();
         for index in 0..matrix.rows() {
             matrix.read_row(index, &mut row);
+            // A block would round it to some number.
+            if row.iter().any(|w| !w.is_finite()) {
+                return None;
+            }
             match self {
                 Self::F16 => out.extend(row.iter().flat_map(|&w| f16::from_f32(w).to_le_bytes())),
                 Self::BF16 => out.extend(row.iter().flat_map(|&w| bf16::from_f32(w).to_le_bytes())),
                 Self::Q8_0 => row.chunks_exact(BLOCK).for_each(|block| q8_0(block, &mut out)),
+                Self::Q6K => row.chunks_exact(q6_k::BLOCK).for_each(|block| q6_k::q6_k(block, &mut out)),
             }
         }
+        let half = |block: &[u8], at: usize| f16::from_le_bytes([block[at], block[at + 1]]);
         let is_sound = match self {
             Self::F16 => out.as_chunks().0.iter().all(|&w| f16::from_le_bytes(w).is_finite()),
             Self::BF16 => out.as_chunks().0.iter().all(|&w| bf16::from_le_bytes(w).is_finite()),
-            Self::Q8_0 => out.chunks_exact(BLOCK + 2).all(|b| f16::from_le_bytes([b[0], b[1]]).is_finite()),
+            Self::Q8_0 => out.chunks_exact(BLOCK + 2).all(|block| half(block, 0).is_finite()),
+            Self::Q6K => out.chunks_exact(q6_k::BYTES).all(|block| half(block, q6_k::BYTES - 2).is_finite()),
         };
         is_sound.then_some(out)
     }
@@ -94,8 +106,22 @@ impl FromStr for HeadType {
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|head| head.name() == name).ok_or_else(|| Error::InvalidOption {
             name: "head",
-            expected: "f16, bf16 or q8_0",
+            expected: "f16, bf16, q8_0 or q6_k",
             got: name.to_owned(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_the_message_lists_them_all() {
+        for head in HeadType::ALL {
+            assert_eq!(head.name().parse::<HeadType>().unwrap(), head);
+        }
+        let error = "q4_k".parse::<HeadType>().unwrap_err().to_string();
+        assert!(HeadType::ALL.iter().all(|head| error.contains(head.name())), "{error}");
     }
 }

@@ -8,6 +8,7 @@ mod head;
 mod hf;
 mod losses;
 mod master;
+mod q6_k;
 mod safetensors;
 mod target;
 
@@ -141,17 +142,18 @@ fn to_folder(
         None => None,
         Some(HeadType::F16) => Some(DType::F16),
         Some(HeadType::BF16) => Some(DType::BF16),
-        Some(HeadType::Q8_0) => {
+        Some(other) => {
             let (name, expected) = ("head", "f16 or bf16 in a Hugging Face folder");
-            return Err(Error::InvalidOption { name, expected, got: HeadType::Q8_0.name().to_owned() });
+            return Err(Error::InvalidOption { name, expected, got: other.name().to_owned() });
         }
     };
     let mut losses = Losses::default();
     let tensors = hf::Tensors::of(checkpoint, model, form, head, &mut losses)?;
+    let rope_scaling = describe::rope_scaling(checkpoint, &model.config, &mut losses)?;
     let lost = losses.accept(checkpoint.path(), options.lossy)?;
     let specs = &tensors.specs;
     let embedding = specs.iter().find(|spec| spec.name == EMBEDDING).map_or(DType::F32, |spec| spec.dtype);
-    let described = describe::files(checkpoint, model, form, embedding)?;
+    let described = describe::files(checkpoint, model, form, embedding, rope_scaling)?;
     progress.all = specs.iter().map(Spec::size_bytes).sum();
     let files = atomic_folder::write(path, |folder| {
         let files = safetensors::write(folder, specs, options.shard_bytes, |index| {

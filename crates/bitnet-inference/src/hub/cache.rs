@@ -9,6 +9,7 @@
 //! .locks/models--owner--name/<etag>.lock
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,9 @@ impl RepoCache {
             // Its blob was deleted.
             fs::remove_file(&link).map_err(|error| Error::io(&link, error))?;
         }
-        match link_to(&self.blob(etag), etag, &link) {
+        let depth = Path::new(name).components().count();
+        let target = (0..=depth).map(|_| "..").collect::<PathBuf>().join("blobs").join(etag);
+        match link_to(&self.blob(etag), &target, &link) {
             // Another process was faster, or the blob is back under an old link.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && link.is_file() => Ok(()),
             result => result.map_err(|error| Error::io(link, error)),
@@ -93,12 +96,19 @@ impl RepoCache {
             .map_err(|error| Error::io(path, error))
     }
 
-    /// The snapshot of `revision`, without asking the hub; else what is missing.
-    pub(super) fn complete_snapshot(&self, revision: &str) -> Result<PathBuf, String> {
-        let Some(commit) = self.commit(revision).filter(|commit| self.snapshot(commit).is_dir()) else {
+    /// The snapshot that `id` means, or its GGUF file, without asking the hub; else what is missing.
+    pub(super) fn complete_snapshot(&self, id: &HubId) -> Result<PathBuf, String> {
+        let Some(commit) = self.commit(id.revision()).filter(|commit| self.snapshot(commit).is_dir()) else {
             return Err("is not in the cache".to_owned());
         };
         let folder = self.snapshot(&commit);
+        let has_weights = [files::SINGLE, files::INDEX].iter().any(|name| self.has(&commit, name));
+        let mut names = BTreeSet::new();
+        add_names(&folder, "", &mut names);
+        if id.file().is_some() || !has_weights && files::has_gguf(&names) {
+            let found = files::gguf(&names, id.file());
+            return found.map(|names| folder.join(&names[0])).map_err(|fact| format!("{fact} in the cache"));
+        }
         let missing = |name: &str| format!("is not complete in the cache, {name} is missing");
         if let Some(name) = files::REQUIRED.iter().find(|name| !self.has(&commit, name)) {
             return Err(missing(name));
@@ -127,6 +137,18 @@ impl RepoCache {
     }
 }
 
+/// The complete files in a folder, with what is below it, as the hub names them.
+fn add_names(folder: &Path, prefix: &str, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => add_names(&entry.path(), &format!("{name}/"), names),
+            _ if entry.path().is_file() => drop(names.insert(name)),
+            _ => {}
+        }
+    }
+}
+
 /// Whether `s` is the full name of a commit.
 pub(super) fn is_commit(s: &str) -> bool {
     s.len() == 40 && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
@@ -139,9 +161,8 @@ pub(super) fn create_parent(path: &Path) -> Result<()> {
 }
 
 /// A symbolic link where the system lets us, else a hard link, else the blob itself: each appears at once.
-fn link_to(blob: &Path, etag: &str, link: &Path) -> io::Result<()> {
-    let target = Path::new("..").join("..").join("blobs").join(etag);
-    match symlink_file(&target, link) {
+fn link_to(blob: &Path, target: &Path, link: &Path) -> io::Result<()> {
+    match symlink_file(target, link) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             fs::hard_link(blob, link).or_else(|_| fs::rename(blob, link))
         }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::id::is_path;
+use crate::checkpoint::gguf::{PartName, entries};
 use crate::{Error, Result};
 
 /// Without these a model cannot run.
@@ -21,29 +23,81 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Those of `listed` that are needed, weights last; of a model in shards the index stands for the shards.
-pub(super) fn wanted(listed: &BTreeSet<String>) -> Result<Vec<&'static str>, String> {
+/// Those of `listed` that are needed, weights last; of a model in shards the index stands for the shards. The GGUF files
+/// in the place of all where `file` names one or there are no others.
+pub(super) fn wanted(listed: &BTreeSet<String>, file: Option<&str>) -> Result<Vec<String>, String> {
     let weights = [SINGLE, INDEX].into_iter().find(|name| listed.contains(*name));
-    let Some(weights) = weights else { return Err(no_weights(listed)) };
+    let (None, Some(weights)) = (file, weights) else {
+        return if file.is_some() || has_gguf(listed) { gguf(listed, file) } else { Err(no_weights(listed)) };
+    };
     if let Some(absent) = REQUIRED.iter().find(|name| !listed.contains(**name)) {
         return Err(format!("has no {absent}"));
     }
     let optional = OPTIONAL.into_iter().filter(|name| listed.contains(*name));
-    Ok(REQUIRED.into_iter().chain(optional).chain([weights]).collect())
+    Ok(REQUIRED.into_iter().chain(optional).chain([weights]).map(str::to_owned).collect())
+}
+
+/// Whether there is a GGUF file.
+pub(super) fn has_gguf(listed: &BTreeSet<String>) -> bool {
+    !entries(listed.iter().map(String::as_str)).is_empty()
+}
+
+/// The one GGUF file of `listed`, or the one with `file` in its name, and the further parts of it.
+pub(super) fn gguf(listed: &BTreeSet<String>, file: Option<&str>) -> Result<Vec<String>, String> {
+    let all = entries(listed.iter().map(String::as_str));
+    let has_file = |name: &&&str| match file {
+        None => true,
+        Some(file) => name.to_ascii_lowercase().contains(&file.to_ascii_lowercase()),
+    };
+    let is_exact = |name: &&&str| Some(**name) == file;
+    let found: Vec<&str> = match all.iter().find(is_exact) {
+        Some(exact) => vec![exact],
+        None => all.iter().filter(has_file).copied().collect(),
+    };
+    let first = match (&found[..], file) {
+        ([first], _) => *first,
+        ([], Some(file)) if !all.is_empty() => {
+            return Err(format!("has no GGUF file with {file:?} in its name, only {}", some_of(&all)));
+        }
+        ([], _) => return Err("has no GGUF files".to_owned()),
+        (several, _) => {
+            return Err(format!(
+                "has several GGUF files, name one as in owner/name:{}: {}",
+                several[0],
+                some_of(several)
+            ));
+        }
+    };
+    if !is_path(first) {
+        return Err(format!("{first:?} is not the name of a GGUF file"));
+    }
+    let Some(part) = PartName::parse(first) else { return Ok(vec![first.to_owned()]) };
+    part.all()
+        .map(
+            |name| {
+                if listed.contains(&name) {
+                    Ok(name)
+                } else {
+                    Err(format!("has no {name}, a part of {first}"))
+                }
+            },
+        )
+        .collect()
+}
+
+/// The first names of a list.
+fn some_of(names: &[&str]) -> String {
+    const SHOWN: usize = 8;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }
 
 fn no_weights(listed: &BTreeSet<String>) -> String {
-    let any = |extension: &str| {
-        listed
-            .iter()
-            .any(|name| Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case(extension)))
-    };
-    if any("safetensors") {
+    let is_safetensors = |name: &String| Path::new(name).extension().is_some_and(|e| e == "safetensors");
+    if listed.iter().any(is_safetensors) {
         format!("has neither {SINGLE} nor {INDEX}")
-    } else if any("gguf") {
-        "has no safetensors files, only GGUF: download one of them and give its path".to_owned()
     } else {
-        "has no safetensors files".to_owned()
+        "has neither safetensors nor GGUF files".to_owned()
     }
 }
 
@@ -94,23 +148,52 @@ mod tests {
             "tokenizer.json",
         ]);
         let expected = ["config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors"];
-        assert_eq!(wanted(&all).unwrap(), expected);
+        assert_eq!(wanted(&all, None).unwrap(), expected);
         let sharded = listed(&["config.json", "tokenizer.json", "model-1.safetensors", INDEX]);
-        assert_eq!(wanted(&sharded).unwrap(), ["config.json", "tokenizer.json", INDEX]);
+        assert_eq!(wanted(&sharded, None).unwrap(), ["config.json", "tokenizer.json", INDEX]);
         let both = listed(&["config.json", "tokenizer.json", SINGLE, INDEX]);
-        assert_eq!(wanted(&both).unwrap(), ["config.json", "tokenizer.json", SINGLE]);
+        assert_eq!(wanted(&both, None).unwrap(), ["config.json", "tokenizer.json", SINGLE]);
     }
 
     #[test]
     fn what_is_lacking_is_named() {
-        assert_eq!(
-            wanted(&listed(&["a.gguf"])).unwrap_err(),
-            "has no safetensors files, only GGUF: download one of them and give its path"
-        );
-        assert_eq!(wanted(&listed(&["config.json"])).unwrap_err(), "has no safetensors files");
-        let adapter = wanted(&listed(&["adapter_model.safetensors"])).unwrap_err();
+        let reason = |names: &[&str]| wanted(&listed(names), None).unwrap_err();
+        assert_eq!(reason(&["config.json"]), "has neither safetensors nor GGUF files");
+        let adapter = reason(&["adapter_model.safetensors"]);
         assert_eq!(adapter, "has neither model.safetensors nor model.safetensors.index.json");
-        assert_eq!(wanted(&listed(&["config.json", SINGLE])).unwrap_err(), "has no tokenizer.json");
+        assert_eq!(reason(&["config.json", SINGLE]), "has no tokenizer.json");
+    }
+
+    #[test]
+    fn a_gguf_file_is_the_only_one_or_the_one_that_is_named() {
+        let one = listed(&["README.md", "config.json", "ggml-model-i2_s.gguf"]);
+        assert_eq!(wanted(&one, None).unwrap(), ["ggml-model-i2_s.gguf"]);
+        let parts = ["x/m-00001-of-00002.gguf", "x/m-00002-of-00002.gguf"];
+        let several = listed(&["a-i2_s.gguf", "a-TQ1_0.gguf", "a-TQ2_0.gguf", parts[0], parts[1], SINGLE]);
+        let reason = |file: Option<&str>| gguf(&several, file).unwrap_err();
+        for (file, expected) in
+            [("i2_s", "a-i2_s.gguf"), ("tq1_0", "a-TQ1_0.gguf"), ("a-TQ2_0.gguf", "a-TQ2_0.gguf")]
+        {
+            assert_eq!(wanted(&several, Some(file)).unwrap(), [expected]);
+        }
+        assert_eq!(wanted(&several, Some("x/m")).unwrap(), parts);
+        assert_eq!(
+            reason(None),
+            "has several GGUF files, name one as in owner/name:a-TQ1_0.gguf: \
+             a-TQ1_0.gguf, a-TQ2_0.gguf, a-i2_s.gguf, x/m-00001-of-00002.gguf"
+        );
+        assert!(
+            reason(Some("tq")).starts_with("has several GGUF files, name one as in owner/name:a-TQ1_0.gguf")
+        );
+        assert!(
+            reason(Some("q4")).starts_with("has no GGUF file with \"q4\" in its name, only a-TQ1_0.gguf")
+        );
+        let torn = gguf(&listed(&parts[..1]), None).unwrap_err();
+        assert_eq!(torn, "has no x/m-00002-of-00002.gguf, a part of x/m-00001-of-00002.gguf");
+        for hostile in ["../x.gguf", "/x.gguf", "a/../x.gguf", "a b.gguf", "x?.gguf", "-x.gguf"] {
+            let said = gguf(&listed(&[hostile]), None).unwrap_err();
+            assert!(said.ends_with("is not the name of a GGUF file"), "{said}");
+        }
     }
 
     #[test]

@@ -429,13 +429,69 @@ fn a_model_or_revision_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_model_without_safetensors_is_refused_before_anything_is_fetched() {
-    let world = World::new(files(&[("README.md", b"", false), ("model-i2_s.gguf", b"GGUF", true)]));
+fn a_model_without_weights_is_refused_before_anything_is_fetched() {
+    let world = World::new(files(&[("README.md", b"", false), ("model.bin", b"", true)]));
+    assert_eq!(world.reason(), "owner/name: has neither safetensors nor GGUF files");
+    assert_eq!(world.hub.home.requests().len(), 1);
+}
+
+#[test]
+fn a_gguf_file_alone_is_the_model() {
+    let mut world =
+        World::new(files(&[("README.md", b"", false), ("ggml-model-i2_s.gguf", &weights(), true)]));
+    let snapshot = world.fetch().unwrap();
+    assert_eq!(snapshot.path.file_name().unwrap(), "ggml-model-i2_s.gguf");
+    assert!(fs::read(&snapshot.path).unwrap() == weights());
+    assert_eq!(names(snapshot.path.parent().unwrap()), ["ggml-model-i2_s.gguf"]);
+    world.config.offline = true;
+    assert_eq!(world.fetch().unwrap(), snapshot);
+    fs::remove_file(world.weights_blob()).unwrap();
+    assert!(world.reason().contains("HF_HUB_OFFLINE"));
+}
+
+#[test]
+fn of_several_gguf_files_one_is_named() {
+    let part = |number: u8| format!("tq2_0/m-0000{number}-of-00002.gguf");
+    let (first, second) = (part(1), part(2));
+    let mut world = World::new(files(&[
+        ("m-i2_s.gguf", b"GGUF", true),
+        ("m-TQ1_0.gguf", b"GGUF1", true),
+        (&first, b"GGUF2", true),
+        (&second, b"GGUF3", true),
+    ]));
     assert_eq!(
         world.reason(),
-        "owner/name: has no safetensors files, only GGUF: download one of them and give its path"
+        "owner/name: has several GGUF files, name one as in owner/name:m-TQ1_0.gguf: \
+         m-TQ1_0.gguf, m-i2_s.gguf, tq2_0/m-00001-of-00002.gguf"
     );
-    assert_eq!(world.hub.home.requests().len(), 1);
+    assert!(world.hub.cdn.requests().is_empty());
+    let fetch = |world: &World, id: &str| fetch(id, &world.config, Progress::Hidden).unwrap().path;
+    for id in ["owner/name:i2_s", "owner/name/m-i2_s.gguf", "owner/name@main:m-i2_s.gguf"] {
+        assert!(fs::read(fetch(&world, id)).unwrap() == b"GGUF", "{id}");
+    }
+    let path = fetch(&world, "owner/name:tq2_0");
+    assert!(path.ends_with(&first) && fs::read(&path).unwrap() == b"GGUF2");
+    assert!(fs::read(path.with_file_name("m-00002-of-00002.gguf")).unwrap() == b"GGUF3");
+    assert!(
+        world.reason_of("owner/name:q4").contains("has no GGUF file with \"q4\" in its name, only m-TQ1_0")
+    );
+    world.config.offline = true;
+    assert_eq!(fetch(&world, "owner/name:tq2_0"), path);
+    fs::remove_file(path.with_file_name("m-00002-of-00002.gguf")).unwrap();
+    let reason = world.reason_of("owner/name:tq2_0");
+    assert!(
+        reason.contains("has no tq2_0/m-00002-of-00002.gguf, a part of") && reason.contains("HF_HUB"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_hostile_listing_names_no_paths() {
+    for name in ["../../evil.gguf", "/tmp/evil.gguf", "a/../../evil.gguf"] {
+        let world = World::new(files(&[(name, b"GGUF", true)]));
+        assert!(world.reason().contains("is not the name of a GGUF file"), "{name}");
+        assert!(world.hub.cdn.requests().is_empty() && !world.repo().exists(), "{name}");
+    }
 }
 
 #[test]

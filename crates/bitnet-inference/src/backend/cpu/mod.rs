@@ -116,11 +116,11 @@ pub(crate) struct CpuSequence {
 impl CpuSequence {
     fn new(model: Arc<Prepared>, compute: Compute, kv_cache: KvType, capacity: usize) -> Self {
         let config = &model.config;
-        let rope = RopeTable::new(config.rope_theta, config.rope_scaling, config.head_dim, capacity);
+        let rope = RopeTable::new(config.rope_theta, &config.rope_scaling, config.head_dim, capacity);
         let local_rope = config
             .local
             .as_ref()
-            .map(|local| RopeTable::new(local.rope_theta, local.rope_scaling, config.head_dim, capacity));
+            .map(|local| RopeTable::new(local.rope_theta, &local.rope_scaling, config.head_dim, capacity));
         let cache = KvCache::new(config, kv_cache, capacity);
         let scratch = Scratch::new(config, CHUNK.min(capacity), compute.pool.threads());
         Self {

@@ -83,13 +83,17 @@ fn q4_k(block: &[u8], out: &mut [f32]) {
 }
 
 /// Low 4 bits of 256 codes, their high 2 bits, sixteen signed scales, a scale for all; `w = scale * (code - 32)`.
-fn q6_k(block: &[u8], out: &mut [f32]) {
+pub(crate) fn q6_k(block: &[u8], out: &mut [f32]) {
     let scale = half(block, 208);
     for (i, out) in out.iter_mut().enumerate() {
-        let (part, run, lane) = (i / 128, i % 128 / 32, i % 32);
-        let low = block[64 * part + 32 * (run % 2) + lane] >> (4 * (run / 2)) & 15;
-        let high = block[128 + 32 * part + lane] >> (2 * run) & 3;
-        let code = (low | high << 4) as i8 - 32;
+        let ((low, low_shift), (high, high_shift)) = q6_k_place(i);
+        let code = (block[low] >> low_shift & 15 | (block[high] >> high_shift & 3) << 4) as i8 - 32;
         *out = scale * f32::from(block[192 + i / 16] as i8) * f32::from(code);
     }
+}
+
+/// Where `Q6_K` has code `i`: byte and shift of its low 4 bits, and of its high 2 bits.
+pub(crate) fn q6_k_place(i: usize) -> ((usize, usize), (usize, usize)) {
+    let (part, run, lane) = (i / 128, i % 128 / 32, i % 32);
+    ((64 * part + 32 * (run % 2) + lane, 4 * (run / 2)), (128 + 32 * part + lane, 2 * run))
 }

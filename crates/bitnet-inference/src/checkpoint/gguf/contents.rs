@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bitnet_core::Buffer;
 
@@ -10,48 +10,68 @@ use super::cursor::quoted;
 use super::header::{Header, TensorInfo};
 use super::metadata::Metadata;
 use super::names;
+use super::split::{self, Part};
 use super::tensor_type::TensorType;
 use crate::{Error, Result};
+
+/// Divisors of the rotary frequencies.
+pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The contents of a file.
 #[derive(Debug)]
 pub(crate) struct Contents {
-    path: PathBuf,
     version: u32,
-    pub(super) bytes: Buffer,
+    /// The files; at least one.
+    parts: Vec<Part>,
     pub(super) metadata: Metadata,
     /// By their Hugging Face names; tensors without one keep their own.
     pub(super) tensors: BTreeMap<String, TensorInfo>,
+    /// A tensor in GGUF, part of the config in Hugging Face.
+    rope_factors: Option<TensorInfo>,
 }
 
 impl Contents {
     /// Reads the front of a file.
     pub(super) fn read(path: &Path, bytes: Buffer) -> Result<Self> {
-        const SPLITS: &str = "split.count";
-        let Header { version, metadata, tensors: infos } = Header::read(path, &bytes)?;
-        if metadata.count(SPLITS)?.is_some_and(|count| count > 1) {
-            return Err(metadata.error(SPLITS, "a model in one file", "one of several parts"));
+        let header = Header::read(path, &bytes)?;
+        let others = split::others(path, &header)?;
+        let Header { version, metadata, tensors: infos } = header;
+        let mut contents =
+            Self { version, parts: Vec::new(), metadata, tensors: BTreeMap::new(), rope_factors: None };
+        contents.add(Part { path: path.to_owned(), bytes }, infos)?;
+        for (part, header) in others {
+            contents.add(part, header.tensors)?;
         }
-        let mut tensors = BTreeMap::new();
-        for info in infos {
-            let name = names::to_hugging_face(&info.name).unwrap_or_else(|| info.name.clone());
-            if let Some(first) = tensors.insert(name, info) {
-                let what = format!("tensor {}", quoted(&first.name));
-                return Err(Error::gguf(
-                    path,
-                    &what,
-                    first.bytes.start,
-                    "every tensor once",
-                    "it a second time",
-                ));
-            }
-        }
-        Ok(Self { path: path.to_owned(), version, bytes, metadata, tensors })
+        contents.rope_factors = contents.tensors.remove(ROPE_FACTORS);
+        Ok(contents)
     }
 
-    /// The file.
+    /// Adds a file and its tensors.
+    fn add(&mut self, part: Part, infos: Vec<TensorInfo>) -> Result<()> {
+        self.parts.push(part);
+        for mut info in infos {
+            info.part = self.parts.len() - 1;
+            let name = names::to_hugging_face(&info.name).unwrap_or_else(|| info.name.clone());
+            if self.tensors.contains_key(&name) {
+                return Err(self.error(&info, "every tensor once", "it a second time"));
+            }
+            self.tensors.insert(name, info);
+        }
+        Ok(())
+    }
+
+    /// The bytes of a tensor.
+    pub(super) fn data(&self, info: &TensorInfo) -> Buffer {
+        self.parts[info.part].bytes.slice(info.bytes.clone())
+    }
+    /// The file; of several, the first.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.parts[0].path
+    }
+
+    /// The file that holds a tensor, or that should.
+    pub(crate) fn tensor_path(&self, name: &str) -> &Path {
+        &self.parts[self.tensors.get(name).map_or(0, |info| info.part)].path
     }
 
     /// `general.architecture`.
@@ -73,7 +93,11 @@ impl Contents {
         let mut types: Vec<&str> = linears.map(|(_, tensor)| tensor.tensor_type.name()).collect();
         types.sort_unstable();
         types.dedup();
-        format!("GGUF version {}, {}", self.version, types.join(" and "))
+        let in_parts = match self.parts.len() {
+            1 => String::new(),
+            parts => format!(", in {parts} parts"),
+        };
+        format!("GGUF version {}, {}{in_parts}", self.version, types.join(" and "))
     }
 
     /// Names of all tensors, sorted.
@@ -101,10 +125,27 @@ impl Contents {
         self.tensors.keys().any(|name| name.contains(module) && name.rsplit('.').next() == Some("bias"))
     }
 
+    /// The divisor of each of `pairs` rotary frequencies, if the file has them.
+    pub(crate) fn rope_factors(&self, pairs: usize) -> Result<Option<Vec<f32>>> {
+        let Some(info) = &self.rope_factors else { return Ok(None) };
+        if info.tensor_type != TensorType::F32 || info.dims != [pairs] {
+            let expected = format!("a factor for each of {pairs} frequencies in F32");
+            let got = format!("{} of shape {:?}", info.tensor_type.name(), info.dims);
+            return Err(self.error(info, &expected, got));
+        }
+        let factors = self.data(info).typed::<f32>().to_vec();
+        match factors.iter().position(|factor| !(factor.is_finite() && *factor > 0.0)) {
+            Some(at) => {
+                Err(self.error(info, "finite factors above 0", format!("{} at index {at}", factors[at])))
+            }
+            None => Ok(Some(factors)),
+        }
+    }
+
     /// An error about a tensor.
     pub(super) fn error(&self, info: &TensorInfo, expected: &str, got: impl Into<String>) -> Error {
         let what = format!("tensor {}", quoted(&info.name));
-        Error::gguf(&self.path, &what, info.bytes.start, expected, got)
+        Error::gguf(&self.parts[info.part].path, &what, info.bytes.start, expected, got)
     }
 
     /// Whether a tensor is in `I2_S`.
@@ -116,13 +157,13 @@ impl Contents {
     pub(super) fn i2_s(&self, name: &str) -> Option<(&[u8], usize)> {
         let tensor = self.tensors.get(name).filter(|tensor| tensor.tensor_type == TensorType::I2_S)?;
         let codes = tensor.bytes.start..tensor.bytes.end - tensor.tensor_type.tail();
-        Some((&self.bytes[codes], tensor.shape().1))
+        Some((&self.parts[tensor.part].bytes[codes], tensor.shape().1))
     }
 
     /// A vector of float32, as norms are stored.
     pub(super) fn vector(&self, name: &str) -> Option<Vec<f32>> {
         let tensor = self.tensors.get(name).filter(|tensor| tensor.tensor_type == TensorType::F32)?;
-        Some(self.bytes.slice(tensor.bytes.clone()).typed::<f32>().to_vec())
+        Some(self.data(tensor).typed::<f32>().to_vec())
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct TensorInfo {
     pub(super) tensor_type: TensorType,
     /// Row-major, the last one contiguous: the file has them the other way round.
     pub(super) dims: Vec<usize>,
+    /// The file it is in, where there are several.
+    pub(super) part: usize,
     /// Its bytes in the file.
     pub(super) bytes: Range<usize>,
 }
@@ -162,7 +164,7 @@ impl Unplaced {
         let end = first.and_then(|first| first.checked_add(size));
         match (first, end) {
             (Some(first), Some(end)) if end <= file => {
-                Ok(TensorInfo { name, tensor_type, dims, bytes: first..end })
+                Ok(TensorInfo { name, tensor_type, dims, part: 0, bytes: first..end })
             }
             _ => {
                 let left = file.saturating_sub(start) as u64;

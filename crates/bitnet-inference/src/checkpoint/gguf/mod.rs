@@ -1,6 +1,6 @@
-//! GGUF files: the one-file format of llama.cpp, bitnet.cpp and their relatives, versions 2 and 3.
+//! GGUF files: the format of llama.cpp, bitnet.cpp and their relatives, versions 2 and 3, in one file or several.
 //!
-//! `header` checks where everything is; `contents` gives it the names of Hugging Face, and what is here the order of
+//! `header` checks where everything is, `split` finds further parts; `contents` gives it the names of Hugging Face, and what is here the order of
 //! rows, so that one loader serves both formats. What a file leaves open is settled in `decision`.
 
 mod blocks;
@@ -12,6 +12,7 @@ mod i2_s;
 mod metadata;
 mod names;
 mod rows;
+mod split;
 mod tensor_type;
 #[cfg(test)]
 mod tests;
@@ -23,13 +24,19 @@ use std::path::Path;
 use bitnet_core::{Buffer, DType, Tensor, ThreadPool};
 use bitnet_quant::{Codec, TernaryMatrix};
 
-pub(crate) use self::contents::Contents;
+#[cfg(test)]
+pub(crate) use self::blocks::q6_k as q6_k_decode;
+pub(crate) use self::blocks::q6_k_place;
 use self::contents::is_linear;
+pub(crate) use self::contents::{Contents, ROPE_FACTORS};
 use self::decision::Decided;
 pub use self::decision::{Decision, GgufOptions};
 use self::header::TensorInfo;
 pub(crate) use self::metadata::Metadata;
 pub(crate) use self::rows::{RowOrder, reorder};
+#[cfg(feature = "hub")]
+pub(crate) use self::split::PartName;
+pub(crate) use self::split::entries;
 pub(crate) use self::tensor_type::TensorType;
 pub(crate) use self::vocabulary::{TokenKind, Vocabulary};
 pub(crate) use self::writer::Writer;
@@ -105,7 +112,7 @@ impl Gguf {
         let Some(info) = self.contents.tensors.get(name) else { return Ok(None) };
         let bytes = match self.permuted_heads(name)? {
             Some(heads) => Buffer::from(self.unpermuted(info, heads)?),
-            None => self.contents.bytes.slice(info.bytes.clone()),
+            None => self.contents.data(info),
         };
         if let Some(codec) = self.codec(info.tensor_type) {
             let (rows, cols) = info.shape();
@@ -161,7 +168,6 @@ impl Gguf {
             let expected = format!("{heads} heads of an even number of rows, each row in whole blocks");
             return Err(self.contents.error(info, &expected, format!("shape {:?}", info.dims)));
         }
-        let bytes = &self.contents.bytes[info.bytes.clone()];
-        Ok(reorder(bytes, info.tensor_type, heads, rows / heads, RowOrder::HuggingFace))
+        Ok(reorder(&self.contents.data(info), info.tensor_type, heads, rows / heads, RowOrder::HuggingFace))
     }
 }

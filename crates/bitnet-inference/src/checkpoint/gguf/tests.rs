@@ -212,7 +212,7 @@ fn lies_are_named() {
         (key("general.architecture", value(0, &[0])), "expected every key once, got it a second time"),
         (key("general.alignment", value(4, &[3, 0, 0, 0])), "expected a power of two, got 3"),
         (key("general.alignment", value(4, &[0; 4])), "expected a power of two, got 0"),
-        (key("split.count", value(2, &[2, 0])), "expected a model in one file, got one of several parts"),
+        (key("split.count", value(2, &[2, 0])), "a file whose name ends in -00001-of-00002.gguf, got x.gguf"),
         (with(entry("t", &[], 0, 0)), "tensor \"t\", byte 85: expected 1 to 4 dimensions, got 0"),
         (with(entry("t", &[1; 5], 0, 0)), "expected 1 to 4 dimensions, got 5"),
         (with(entry("t", &[0], 0, 0)), "expected a dimension of at least 1, got 0"),
@@ -266,6 +266,41 @@ fn blocks_are_no_linear() {
     let message = gguf.tensor("model.layers.0.self_attn.q_proj.weight").unwrap_err().to_string();
     let expected = "expected ternary or plain float weights, got blocks of Q4_0";
     assert!(message.contains("\"blk.0.attn_q.weight\"") && message.contains(expected), "{message}");
+}
+
+#[test]
+fn rope_factors_are_as_many_as_pairs_and_above_zero() {
+    let mut file = File::sound();
+    file.tensors = vec![entry("rope_freqs.weight", &[4], 0, 0)];
+    let mut bytes = file.bytes();
+    let data = bytes.len() - file.data;
+    let read = |bytes: &[u8], pairs| open(bytes.to_vec()).unwrap().contents().rope_factors(pairs);
+    let error = |bytes: &[u8], pairs| read(bytes, pairs).unwrap_err().to_string();
+    let message = error(&bytes, 32);
+    let expected = "expected a factor for each of 32 frequencies in F32, got F32 of shape [4]";
+    assert!(
+        message.starts_with("x.gguf: tensor \"rope_freqs.weight\"") && message.ends_with(expected),
+        "{message}"
+    );
+    for (bad, said) in
+        [(0.0_f32, "got 0 at"), (-1.0, "got -1 at"), (f32::NAN, "got NaN at"), (f32::INFINITY, "got inf at")]
+    {
+        for (index, factor) in [1.0, 1.0, bad, 8.0].into_iter().enumerate() {
+            bytes[data + 4 * index..][..4].copy_from_slice(&factor.to_le_bytes());
+        }
+        let message = error(&bytes, 4);
+        assert!(
+            message.contains("expected finite factors above 0")
+                && message.ends_with(&format!("{said} index 2")),
+            "{message}"
+        );
+    }
+    bytes[data + 8..][..4].copy_from_slice(&2.5_f32.to_le_bytes());
+    assert_eq!(read(&bytes, 4).unwrap(), Some(vec![1.0, 1.0, 2.5, 8.0]));
+    // No weights: a loader is not asked for them.
+    assert_eq!(open(bytes).unwrap().contents().tensor_names().count(), 0);
+    file.tensors = vec![entry("rope_freqs.weight", &[4], 1, 0)];
+    assert!(error(&file.bytes(), 4).ends_with("got F16 of shape [4]"));
 }
 
 /// A small vocabulary behind the tensors' keys, so that its reader is reached too.

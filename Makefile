@@ -78,8 +78,8 @@ test-scalar: $(VENV)/.base ## Rust tests on the scalar reference kernels
 
 # `bitnet doctor` lists what the CPU has, the best one last. A doctor that fails is a failure, not a CPU without AVX2.
 .PHONY: test-avx2
-test-avx2: $(VENV)/.base ## Rust tests on the AVX2 kernels (where the CPU has them and better ones)
-	@report="$$($(CARGO) run --quiet $(CARGO_FLAGS) -p bitnet-cli -- doctor)" || exit 1; \
+test-avx2: $(VENV)/.wheel-dev ## Rust tests on the AVX2 kernels (where the CPU has them and better ones)
+	@report="$$($(BITNET) doctor)" || exit 1; \
 	case "$$report" in \
 	*" avx2,"*) BITNET_ISA=avx2 $(CARGO) test --workspace --tests $(CARGO_FLAGS) ;; \
 	*) echo "skipped: AVX2 is the best of this CPU, or it has none" ;; \

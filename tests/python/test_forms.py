@@ -39,8 +39,9 @@ def test_options_go_through(tmp_path: Path, tiny: Path) -> None:
     converted = bn.convert(tiny, tmp_path / "a", to="bf16", head="f16", shard_bytes=2_000_000, threads=1)
     assert (converted["to"], converted["embedding"]) == ("bf16", "f16")
     assert converted["files"] == len(list((tmp_path / "a").glob("model-*.safetensors"))) > 1
-    head = bn.convert(tiny, tmp_path / "a.gguf", to="gguf-tq2_0", head="q6_k")["embedding"]
-    assert head == "q6_k"
+    converted = bn.convert(tiny, tmp_path / "a.gguf", to="gguf-tq2_0", head="q6_k")
+    assert converted["embedding"] == "q6_k"
+    assert converted["lost"] == ["embedding and head: rounded to q6_k, as asked for"]
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path, tiny: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from checkpoints import LLAMA, LLAMA3_ROPE, ROPES, Array, JsonObject, Spec, build, load
+from compare import tq
 from gguf import GGMLQuantizationType as Type
 
 # Rows of whole blocks in every format, and a scale that float16 holds.
@@ -100,6 +101,24 @@ def test_files_of_gguf_py_are_read(tmp_path: Path, architecture: str, linear: st
     # bfloat16 scales of about 0.05 are float16 ones as well.
     expected = write(path, tmp_path / "hf", architecture=architecture, linear=LINEARS[linear])
     np.testing.assert_array_equal(bn.load(path).logits(IDS), expected)
+
+
+def test_blocks_may_have_scales_of_their_own(tmp_path: Path) -> None:
+    """Files of TriLM and others whose weights alone are ternary: nothing is rounded to int8."""
+
+    def in_blocks(writer: gguf.GGUFWriter, name: str, codes: gguf_files.Bytes, scale: float) -> None:
+        rows = [tq.tq2_0(row[None], scale * 2.0 ** (index % 3)) for index, row in enumerate(codes)]
+        writer.add_tensor(name, np.concatenate(rows), raw_dtype=Type.TQ2_0)
+
+    def as_floats(writer: gguf.GGUFWriter, name: str, codes: gguf_files.Bytes, scale: float) -> None:
+        scales = np.float32(scale) * 2.0 ** (np.arange(len(codes), dtype=np.float32)[:, None] % 3)
+        writer.add_tensor(name, (codes.astype(np.float32) - 1) * scales.astype(np.float32))
+
+    for linear in (in_blocks, as_floats):
+        write(tmp_path / f"{linear.__name__}.gguf", tmp_path / linear.__name__, linear=linear)
+    blocks, floats = (bn.load(tmp_path / f"{name}.gguf") for name in ("in_blocks", "as_floats"))
+    assert blocks.summary()["activations"] == floats.summary()["activations"] == "float"
+    np.testing.assert_array_equal(blocks.logits(IDS), floats.logits(IDS))
 
 
 @pytest.mark.parametrize("act", ["silu", "relu2"])

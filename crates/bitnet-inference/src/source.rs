@@ -37,7 +37,7 @@ fn locate(model: &str) -> Result<PathBuf> {
         return crate::hub::download(model, crate::hub::Progress::Bar).map_err(|error| match error {
             // More likely a mistyped path, which looks like a hub id.
             Error::Hub { id, reason } if path.parent().is_some_and(Path::is_dir) => {
-                Error::Hub { id, reason: format!("{reason}; nor is there such a folder") }
+                Error::Hub { id, reason: format!("{reason}; nor is there such a file or folder") }
             }
             error => error,
         });

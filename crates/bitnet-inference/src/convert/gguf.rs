@@ -130,14 +130,8 @@ pub(super) fn write(
 
 /// The first type that holds every weight of embedding and head.
 fn head_type(model: &Model, losses: &mut Losses) -> HeadType {
-    let head = match &model.head {
-        Some(Linear::Float(head)) => Some(&head.weight),
-        _ => None,
-    };
-    let holds = |head_type: &HeadType| {
-        [&model.embedding].into_iter().chain(head).all(|matrix| head_type.holds(matrix))
-    };
-    [HeadType::F16, HeadType::BF16].into_iter().find(holds).unwrap_or_else(|| {
+    let types = [HeadType::F16, HeadType::BF16];
+    types.into_iter().find(|head_type| head_type.holds(model)).unwrap_or_else(|| {
         losses.add("token_embd.weight", "has weights that float16 rounds");
         HeadType::F16
     })

@@ -7,6 +7,7 @@ use half::{bf16, f16};
 
 use super::q6_k;
 use crate::checkpoint::gguf::TensorType;
+use crate::model::{Linear, Model};
 use crate::{Error, Result};
 
 /// Weights of a block of `Q8_0`.
@@ -49,8 +50,16 @@ impl HeadType {
         }
     }
 
-    /// Whether this type has every weight of a matrix.
-    pub(super) fn holds(self, matrix: &FloatMatrix) -> bool {
+    /// Whether this type has every weight of embedding and head.
+    pub(super) fn holds(self, model: &Model) -> bool {
+        let head = match &model.head {
+            Some(Linear::Float(head)) => Some(&head.weight),
+            _ => None,
+        };
+        [&model.embedding].into_iter().chain(head).all(|matrix| self.holds_matrix(matrix))
+    }
+
+    fn holds_matrix(self, matrix: &FloatMatrix) -> bool {
         let rounded: fn(f32) -> f32 = match self {
             Self::F16 => |w| f16::from_f32(w).to_f32(),
             Self::BF16 => |w| bf16::from_f32(w).to_f32(),

@@ -67,7 +67,8 @@ pub struct Converted {
     pub files: usize,
     /// Bytes of all tensors.
     pub tensor_bytes: usize,
-    /// What was not kept, a line each; empty unless [`ConvertOptions::lossy`].
+    /// What was not kept, a line each; empty unless [`ConvertOptions::lossy`] or
+    /// [`ConvertOptions::head`] allow it.
     pub lost: Vec<String>,
 }
 
@@ -89,10 +90,15 @@ pub fn convert(
     let model = Model::load(checkpoint, pool)?;
     refuse_unwritten(checkpoint, &model, options)?;
     let progress = Progress { path, report: progress, done: 0, all: 0 };
-    match options.to {
+    let mut converted = match options.to {
         Target::Hf(form) => to_folder(checkpoint, &model, path, form, options, progress),
         Target::Gguf(weights) => gguf::write(checkpoint, &model, path, weights, options, pool, progress),
+    }?;
+    // Whoever names a type allows what it rounds, and is told.
+    if let Some(head) = options.head.filter(|head| !head.holds(&model)) {
+        converted.lost.push(format!("embedding and head: rounded to {}, as asked for", head.name()));
     }
+    Ok(converted)
 }
 
 /// Models that run, and have no form to be written in yet.

@@ -195,6 +195,20 @@ def copy_tokenizer(source: Path, target: Path, config: JsonObject) -> None:
     config |= {key: original[key] for key in ("bos_token_id", "eos_token_id")}
 
 
+def end_texts(folder: Path) -> int:
+    """Have the tokenizer of a folder put its last added token, whose id is returned, behind every text."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    end, end_id = (tokenizer["added_tokens"][-1][key] for key in ("content", "id"))
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": end, "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {end: {"id": end, "ids": [end_id], "tokens": [end]}},
+    }
+    write_json(folder / "tokenizer.json", tokenizer)
+    return int(end_id)
+
+
 def write_weights(folder: Path, tensors: Mapping[str, Stored], *, shards: int, aligned: bool) -> None:
     """model.safetensors, or shards with an index; wide tensors first when `aligned`, bytes first when not."""
     sign = -1 if aligned else 1

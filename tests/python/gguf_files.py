@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import bitnet_rust as bn
 import gguf
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,35 @@ NORMS = {
     "self_attn.attn_sub_norm": "attn_sub_norm",
     "post_attention_layernorm": "ffn_norm",
     "mlp.ffn_sub_norm": "ffn_sub_norm",
+}
+
+
+class Embedder(NamedTuple):
+    """What GGUF has of a family of embedding models: its name, its norms, and what is added to them."""
+
+    architecture: str
+    norms: dict[str, str]
+    offset: float
+
+
+HEAD_NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+EMBEDDERS = {
+    "qwen3": Embedder(
+        "qwen3",
+        {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", **HEAD_NORMS},
+        0.0,
+    ),
+    "gemma3_text": Embedder(
+        "gemma3",
+        {
+            "input_layernorm": "attn_norm",
+            "post_attention_layernorm": "post_attention_norm",
+            "pre_feedforward_layernorm": "ffn_norm",
+            "post_feedforward_layernorm": "post_ffw_norm",
+            **HEAD_NORMS,
+        },
+        1.0,
+    ),
 }
 
 
@@ -67,18 +97,8 @@ def write(
     `rope_factors` what rotary frequencies are divided by.
     """
     writer = gguf.GGUFWriter(path, architecture)
-    hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    kv_heads = config["num_key_value_heads"]
-    writer.add_vocab_size(config["vocab_size"])
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(hidden)
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
-    writer.add_rope_dimension_count(hidden // heads)
-    writer.add_rope_freq_base(config["rope_theta"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    add_shape(writer, config, config["hidden_size"] // heads)
     writer.add_tokenizer_model("none")
     if embedding is None:
         writer.add_tensor("token_embd.weight", tensors["model.embed_tokens.weight"].astype(np.float32))
@@ -107,6 +127,75 @@ def write(
             (linear or tq2_0)(writer, f"blk.{layer}.{ours}.weight", codes, 1 / scale if divides else scale)
             if bias is not None:
                 writer.add_tensor(f"blk.{layer}.{ours}.bias", bias.astype(np.float32))
+    finish(writer)
+
+
+def write_embedder(
+    path: Path,
+    config: JsonObject,
+    tensors: dict[str, Array],
+    *,
+    linear: Callable[[gguf.GGUFWriter, str, Bytes, float], None] | None = None,
+    keys: Callable[[gguf.GGUFWriter], None] | None = None,
+    instead: Mapping[str, Array | None] | None = None,
+) -> None:
+    """Write a model of `EMBEDDERS` as microsoft/BitNet's converter does, but for an embedding in float32.
+
+    `linear` writes a ternary matrix; without it masters stay floats. `keys` writes more keys, those of the
+    tokenizer among them. `instead` has what stands for a tensor of a name; None leaves it out.
+    """
+    tensors = {name if name.startswith("model.") else f"model.{name}": t for name, t in tensors.items()}
+    instead = instead or {}
+    family = EMBEDDERS[config["model_type"]]
+    writer = gguf.GGUFWriter(path, family.architecture)
+    add_shape(writer, config, config["head_dim"])
+    writer.add_key_length(config["head_dim"])
+    writer.add_value_length(config["head_dim"])
+    (keys or (lambda writer: writer.add_tokenizer_model("none")))(writer)
+
+    def add(name: str, values: Array) -> None:
+        found = instead.get(name, values)
+        if found is not None:
+            writer.add_tensor(name, found)
+
+    add("token_embd.weight", tensors["model.embed_tokens.weight"].astype(np.float32))
+    add("output_norm.weight", (tensors["model.norm.weight"] + family.offset).astype(np.float16))
+    for layer in range(config["num_hidden_layers"]):
+        for theirs, ours in family.norms.items():
+            norm = tensors[f"model.layers.{layer}.{theirs}.weight"] + family.offset
+            add(f"blk.{layer}.{ours}.weight", norm.astype(np.float16))
+        for theirs, ours in LINEARS.items():
+            name, target = f"model.layers.{layer}.{theirs}", f"blk.{layer}.{ours}"
+            own_norm = tensors.get(f"{name}.norm.weight")
+            if own_norm is not None:
+                add(f"{target}_norm_in.weight", own_norm.astype(np.float16))
+            weight, scale = tensors[f"{name}.weight"], tensors.get(f"{name}.weight_scale")
+            if linear is None:
+                add(f"{target}.weight", weight.astype(np.float32))
+            elif scale is not None:
+                linear(writer, f"{target}.weight", unpack(weight), scale.item())
+            else:
+                ternary = bn.quantize_weights(weight.astype(np.float32))
+                linear(writer, f"{target}.weight", (ternary.codes + 1).astype(np.uint8), ternary.scale)
+    finish(writer)
+
+
+def add_shape(writer: gguf.GGUFWriter, config: JsonObject, head_dim: int) -> None:
+    """The keys of sizes, positions and norms."""
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+
+
+def finish(writer: gguf.GGUFWriter) -> None:
+    """Write everything to the file."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -134,6 +223,12 @@ def llama3_factors(config: JsonObject, dim: int) -> npt.NDArray[np.float32]:
 def tq2_0(writer: gguf.GGUFWriter, name: str, codes: Bytes, scale: float) -> None:
     """One matrix as TQ2_0."""
     writer.add_tensor(name, tq.tq2_0(codes, scale), raw_dtype=gguf.GGMLQuantizationType.TQ2_0)
+
+
+def add_i2_s(writer: gguf.GGUFWriter, name: str, codes: Bytes, scale: float) -> None:
+    """One matrix as I2_S, which gguf-py does not know: of signed bytes it does not ask for the size."""
+    number: Any = 36
+    writer.add_tensor(name, i2_s(codes, scale).view(np.int8), raw_shape=codes.shape, raw_dtype=number)
 
 
 def tq1_0(writer: gguf.GGUFWriter, name: str, codes: Bytes, scale: float) -> None:

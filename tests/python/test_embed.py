@@ -10,7 +10,7 @@ from pathlib import Path
 import bitnet_rust as bn
 import numpy as np
 import pytest
-from checkpoints import GEMMA3, QWEN3, TRILM, Spec, build, write_json
+from checkpoints import GEMMA3, QWEN3, TRILM, Spec, build, end_texts, write_json
 from reference import embed, hidden_states
 
 TEXTS = ["My fellow citizens", "", "the 1st of May\n", "union " * 120]
@@ -40,16 +40,7 @@ def test_the_oracle_gives_what_transformers_gives(
 def build_with_tokenizer(path: Path, tiny: Path, spec: Spec) -> bn.Model:
     """A model with the vocabulary of bitnet-tiny, whose tokenizer then ends every text with its EOS token."""
     build(path, spec, tokenizer=tiny, vocab_size=2048)
-    tokenizer = json.loads((path / "tokenizer.json").read_text())
-    end = tokenizer["added_tokens"][-1]["content"]
-    end_id = tokenizer["added_tokens"][-1]["id"]
-    tokenizer["post_processor"] = {
-        "type": "TemplateProcessing",
-        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": end, "type_id": 0}}],
-        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {end: {"id": end, "ids": [end_id], "tokens": [end]}},
-    }
-    write_json(path / "tokenizer.json", tokenizer)
+    end_texts(path)
     return bn.load(path)
 
 

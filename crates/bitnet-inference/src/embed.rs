@@ -5,10 +5,14 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::gguf::LAST_TOKEN;
 use crate::{Engine, Error, Result};
 
 /// The file of sentence-transformers that says how a text's vector is made of those of its tokens.
 const POOLING: &str = "1_Pooling/config.json";
+
+/// What the numbers of `pooling_type` in GGUF stand for. Source: llama.cpp, `include/llama.h`.
+const POOLING_TYPES: [&str; 5] = ["none", "mean", "cls", "last", "rank"];
 
 #[derive(Deserialize)]
 struct RawPooling {
@@ -22,15 +26,32 @@ pub(crate) enum Pooling {
     /// It is that of the last one.
     LastToken,
     /// Otherwise, as this file says.
-    Unknown(PathBuf),
+    Unknown { path: PathBuf, reason: String },
 }
 
 impl Pooling {
     /// What a checkpoint says; that of the last token where it says nothing.
     pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Self> {
+        if let Some(file) = checkpoint.gguf() {
+            return Ok(match file.pooling() {
+                None | Some(LAST_TOKEN) => Self::LastToken,
+                Some(other) => {
+                    let name = POOLING_TYPES.get(other).copied().unwrap_or("unknown");
+                    let reason = format!(
+                        "asks for another pooling than that of the last token, the only one there is: \
+                         pooling_type {other} ({name}); the option gguf=\"pooling=last\" takes it"
+                    );
+                    Self::Unknown { path: checkpoint.path().to_owned(), reason }
+                }
+            });
+        }
         let raw: Option<RawPooling> = checkpoint.json(POOLING)?;
         Ok(match raw {
-            Some(raw) if !raw.pooling_mode_lasttoken => Self::Unknown(checkpoint.file_path(POOLING)),
+            Some(raw) if !raw.pooling_mode_lasttoken => Self::Unknown {
+                path: checkpoint.file_path(POOLING),
+                reason: "asks for another pooling than that of the last token, the only one there is"
+                    .to_owned(),
+            },
             _ => Self::LastToken,
         })
     }
@@ -53,8 +74,7 @@ impl Engine {
     /// Errors: [`Error::Config`] for a checkpoint that asks for another pooling, [`Error::Tokenizer`],
     /// [`Error::EmptyPrompt`], [`Error::ContextLength`], [`Error::NotFinite`].
     pub fn embed_text(&self, text: &str) -> Result<Vec<f32>> {
-        if let Pooling::Unknown(path) = self.pooling() {
-            let reason = "asks for another pooling than that of the last token, the only one there is";
+        if let Pooling::Unknown { path, reason } = self.pooling() {
             return Err(Error::config(path, reason));
         }
         self.embed_ids(&self.tokenizer()?.encode(text, true)?)

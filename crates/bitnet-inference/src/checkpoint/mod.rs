@@ -15,7 +15,7 @@ use bitnet_core::{Buffer, Tensor};
 use serde::de::DeserializeOwned;
 
 use self::folder::Folder;
-use self::gguf::{Contents, Gguf};
+use self::gguf::Gguf;
 pub use self::gguf::{Decision, EncodedTernary, GgufOptions};
 use self::shards::Weights;
 pub(crate) use self::shards::{INDEX, SINGLE};
@@ -32,7 +32,7 @@ enum Source {
     /// Safetensors, with JSON files beside them.
     Folder(Folder, Weights),
     /// Everything in one file.
-    Gguf(Gguf),
+    Gguf(Box<Gguf>),
 }
 
 /// A tensor as a checkpoint stores it.
@@ -93,7 +93,8 @@ impl Checkpoint {
             if !bytes.starts_with(b"GGUF") && file.extension().is_none_or(|extension| extension != "gguf") {
                 return Err(Error::checkpoint(file, "is no GGUF file; of other formats, give the folder"));
             }
-            return Ok(Self { source: Source::Gguf(Gguf::open(&file, bytes, options)?) });
+            let gguf = Gguf::open(&file, bytes, options)?;
+            return Ok(Self { source: Source::Gguf(Box::new(gguf)) });
         }
         if *options != GgufOptions::default() {
             let (expected, got) = ("left out for a model that is no GGUF file", path.display().to_string());
@@ -169,7 +170,7 @@ impl Checkpoint {
                 Cow::Borrowed(name.strip_prefix("model.").unwrap_or(name))
             }
             Source::Folder(..) => Cow::Borrowed(name),
-            Source::Gguf(_) => Contents::stored_name(name),
+            Source::Gguf(gguf) => gguf.contents().stored_name(name),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::ModelConfig;
 use super::raw::{OneOrMany, RawConfig, RawQuantization, RawRope};
-use crate::checkpoint::gguf::{BITNETS, Contents, Gguf, Metadata};
+use crate::checkpoint::gguf::{BITNETS, Contents, GEMMA3, Gguf, LLAMA, Metadata, QWEN3};
 use crate::rope::RopeScaling;
 use crate::{Error, Result};
 
@@ -21,6 +21,10 @@ impl Keys<'_> {
 
     fn number(&self, key: &str) -> Result<Option<f64>> {
         self.metadata.number(&self.key(key))
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.metadata.flag(&self.key(key))
     }
 
     fn needed(&self, key: &str) -> Result<usize> {
@@ -45,12 +49,13 @@ pub(super) fn read(gguf: &Gguf) -> Result<RawConfig> {
         None => (None, Vec::new()),
     };
     let heads = keys.needed("attention.head_count")?;
-    let head_dim = keys.count("attention.key_length")?;
-    refuse_partial_rotation(&keys, head_dim.or(keys.needed("embedding_length")?.checked_div(heads)))?;
-    Ok(RawConfig {
+    let hidden_size = keys.needed("embedding_length")?;
+    let head_dim = keys.count("attention.key_length")?.or(hidden_size.checked_div(heads));
+    refuse_partial_rotation(&keys, head_dim)?;
+    let mut config = RawConfig {
         model_type: Some(model_type.to_owned()),
         vocab_size: contents.vocabulary_rows().or(keys.count("vocab_size")?),
-        hidden_size: Some(keys.needed("embedding_length")?),
+        hidden_size: Some(hidden_size),
         intermediate_size: Some(keys.needed("feed_forward_length")?),
         num_hidden_layers: Some(keys.needed("block_count")?),
         num_attention_heads: Some(heads),
@@ -65,6 +70,7 @@ pub(super) fn read(gguf: &Gguf) -> Result<RawConfig> {
         tie_word_embeddings: (model_type == "bitnet").then_some(true),
         attention_bias: Some(contents.has_bias(".self_attn.")),
         mlp_bias: Some(contents.has_bias(".mlp.")),
+        use_bidirectional_attention: keys.flag("attention.causal")?.map(|is_causal| !is_causal),
         quantization_config: Some(RawQuantization {
             quant_method: None,
             linear_class: Some("autobitlinear".to_owned()),
@@ -76,24 +82,48 @@ pub(super) fn read(gguf: &Gguf) -> Result<RawConfig> {
         bos_token_id: bos.map(OneOrMany::One),
         eos_token_id: Some(OneOrMany::Many(eos)),
         ..RawConfig::default()
-    })
+    };
+    if prefix == GEMMA3 {
+        add_gemma3(&mut config, &keys)?;
+    }
+    Ok(config)
+}
+
+/// What Gemma 3 has besides. Without a window all of its layers see all positions.
+fn add_gemma3(config: &mut RawConfig, keys: &Keys<'_>) -> Result<()> {
+    let is_set = |number: &f64| *number != 0.0;
+    config.final_logit_softcapping = keys.number("final_logit_softcapping")?.filter(is_set);
+    match keys.count("attention.sliding_window")?.filter(|window| *window > 0) {
+        Some(window) => {
+            config.sliding_window = Some(window);
+            config.sliding_window_pattern = keys.count("attention.sliding_window_pattern")?;
+            config.rope_local_base_freq = keys.number("rope.freq_base_swa")?;
+        }
+        None => config.sliding_window_pattern = Some(1),
+    }
+    Ok(())
 }
 
 /// The name of the architecture in `config.json`.
-fn model_type<'a>(contents: &Contents, architecture: &'a str) -> Result<&'a str> {
-    match architecture {
-        bitnet if BITNETS.contains(&bitnet) => Ok("bitnet"),
-        "llama" if !contents.has_ternary() => {
-            let reason = "has no ternary matrix: a plain llama model, not a BitNet one";
-            Err(Error::config(contents.path(), reason))
+fn model_type(contents: &Contents, architecture: &str) -> Result<&'static str> {
+    let model_type = match architecture {
+        bitnet if BITNETS.contains(&bitnet) => return Ok("bitnet"),
+        LLAMA => "llama",
+        QWEN3 => "qwen3",
+        GEMMA3 => "gemma3_text",
+        other => {
+            return Err(Error::UnknownArchitecture {
+                path: contents.path().to_owned(),
+                architecture: other.to_owned(),
+                known: format!("{}, {LLAMA}, {QWEN3}, {GEMMA3}", BITNETS.join(", ")),
+            });
         }
-        "llama" => Ok("llama"),
-        other => Err(Error::UnknownArchitecture {
-            path: contents.path().to_owned(),
-            architecture: other.to_owned(),
-            known: format!("{}, llama", BITNETS.join(", ")),
-        }),
+    };
+    if contents.has_ternary() || contents.has_own_norms() {
+        return Ok(model_type);
     }
+    let reason = format!("has no ternary matrix: a plain {architecture} model, not a BitNet one");
+    Err(Error::config(contents.path(), reason))
 }
 
 fn rope_scaling(keys: &Keys<'_>) -> Result<Option<RawRope>> {

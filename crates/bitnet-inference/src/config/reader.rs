@@ -6,6 +6,7 @@ use super::raw::{OneOrMany, RawConfig, RawGeneration, RawQuantization};
 use super::{ActivationMode, ModelConfig, ProjectionNorm, QuantizationConfig, ScaleSense, WeightForm};
 use crate::activation::Activation;
 use crate::architecture::Architecture;
+use crate::model::LINEARS;
 use crate::module_patterns::ModulePatterns;
 use crate::{Error, Result};
 
@@ -15,9 +16,6 @@ pub(super) struct Reader<'a> {
     /// Whether the checkpoint has a tensor of this name.
     pub(super) has_tensor: &'a dyn Fn(&str) -> bool,
 }
-
-/// The norm in front of the first projection, where each has one of its own.
-const OWN_NORM: &str = "model.layers.0.self_attn.q_proj.norm.weight";
 
 impl Reader<'_> {
     pub(super) fn error(&self, reason: String) -> Error {
@@ -149,7 +147,10 @@ impl Reader<'_> {
         raw: Option<RawQuantization>,
         model_eps: f32,
     ) -> Result<QuantizationConfig> {
-        let own_norm = (self.has_tensor)(OWN_NORM).then_some(ProjectionNorm { name: "norm", eps: model_eps });
+        // Any of them: where another is missing, that is what to say.
+        let has_norm = |linear: &str| (self.has_tensor)(&format!("model.layers.0.{linear}.norm.weight"));
+        let has_own_norms = LINEARS.into_iter().any(has_norm);
+        let own_norm = has_own_norms.then_some(ProjectionNorm { name: "norm", eps: model_eps });
         let Some(raw) = raw else {
             // A master saved without the section: only ternarising it gives the model that was trained. Elsewhere the
             // weights must be ternary as they are, and there are no other activations than those of plain models.

@@ -4,15 +4,17 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bitnet_core::Buffer;
+use bitnet_core::{Buffer, Tensor};
 
 use super::cursor::quoted;
 use super::header::{Header, TensorInfo};
 use super::metadata::Metadata;
-use super::names;
+use super::names::Names;
 use super::split::{self, Part};
 use super::tensor_type::TensorType;
 use crate::{Error, Result};
+
+const ARCHITECTURE: &str = "general.architecture";
 
 /// Divisors of the rotary frequencies.
 pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";
@@ -24,6 +26,7 @@ pub(crate) struct Contents {
     /// The files; at least one.
     parts: Vec<Part>,
     pub(super) metadata: Metadata,
+    names: Names,
     /// By their Hugging Face names; tensors without one keep their own.
     pub(super) tensors: BTreeMap<String, TensorInfo>,
     /// A tensor in GGUF, part of the config in Hugging Face.
@@ -36,8 +39,15 @@ impl Contents {
         let header = Header::read(path, &bytes)?;
         let others = split::others(path, &header)?;
         let Header { version, metadata, tensors: infos } = header;
-        let mut contents =
-            Self { version, parts: Vec::new(), metadata, tensors: BTreeMap::new(), rope_factors: None };
+        let names = Names::of(metadata.text(ARCHITECTURE)?.unwrap_or_default());
+        let mut contents = Self {
+            version,
+            parts: Vec::new(),
+            metadata,
+            names,
+            tensors: BTreeMap::new(),
+            rope_factors: None,
+        };
         contents.add(Part { path: path.to_owned(), bytes }, infos)?;
         for (part, header) in others {
             contents.add(part, header.tensors)?;
@@ -51,7 +61,7 @@ impl Contents {
         self.parts.push(part);
         for mut info in infos {
             info.part = self.parts.len() - 1;
-            let name = names::to_hugging_face(&info.name).unwrap_or_else(|| info.name.clone());
+            let name = self.names.to_hugging_face(&info.name).unwrap_or_else(|| info.name.clone());
             if self.tensors.contains_key(&name) {
                 return Err(self.error(&info, "every tensor once", "it a second time"));
             }
@@ -64,6 +74,7 @@ impl Contents {
     pub(super) fn data(&self, info: &TensorInfo) -> Buffer {
         self.parts[info.part].bytes.slice(info.bytes.clone())
     }
+
     /// The file; of several, the first.
     pub(crate) fn path(&self) -> &Path {
         &self.parts[0].path
@@ -76,10 +87,8 @@ impl Contents {
 
     /// `general.architecture`.
     pub(crate) fn architecture(&self) -> Result<&str> {
-        const KEY: &str = "general.architecture";
-        self.metadata
-            .text(KEY)?
-            .ok_or_else(|| self.metadata.error(KEY, "the name of an architecture", "nothing"))
+        let missing = || self.metadata.error(ARCHITECTURE, "the name of an architecture", "nothing");
+        self.metadata.text(ARCHITECTURE)?.ok_or_else(missing)
     }
 
     /// Keys and values.
@@ -106,8 +115,8 @@ impl Contents {
     }
 
     /// The name that a tensor has, or would have, in the file.
-    pub(crate) fn stored_name(name: &str) -> Cow<'_, str> {
-        names::to_gguf(name).map_or(Cow::Borrowed(name), Cow::Owned)
+    pub(crate) fn stored_name<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        self.names.to_gguf(name).map_or(Cow::Borrowed(name), Cow::Owned)
     }
 
     /// Rows of the embedding.
@@ -118,6 +127,11 @@ impl Contents {
     /// Whether a matrix of a block is ternary.
     pub(crate) fn has_ternary(&self) -> bool {
         self.tensors.iter().any(|(name, tensor)| is_linear(name) && tensor.tensor_type.codec().is_some())
+    }
+
+    /// Whether projections have norms of their own, as in BitNet models of other architectures.
+    pub(crate) fn has_own_norms(&self) -> bool {
+        self.tensors.keys().any(|name| name.ends_with(OWN_NORM))
     }
 
     /// Whether a module such as `self_attn` has biases.
@@ -160,14 +174,23 @@ impl Contents {
         Some((&self.parts[tensor.part].bytes[codes], tensor.shape().1))
     }
 
-    /// A vector of float32, as norms are stored.
+    /// A vector of floats, as norms are stored.
     pub(super) fn vector(&self, name: &str) -> Option<Vec<f32>> {
-        let tensor = self.tensors.get(name).filter(|tensor| tensor.tensor_type == TensorType::F32)?;
-        Some(self.data(tensor).typed::<f32>().to_vec())
+        let info = self.tensors.get(name)?;
+        let dtype = info.tensor_type.dtype()?;
+        Tensor::new(dtype, info.dims.as_slice(), self.data(info)).ok()?.to_f32().ok()
     }
 }
 
 /// Whether a tensor is a matrix of a block.
 pub(super) fn is_linear(name: &str) -> bool {
     name.ends_with("_proj.weight")
+}
+
+/// The end of the name of a norm in front of a projection.
+const OWN_NORM: &str = "_proj.norm.weight";
+
+/// Whether a tensor is a norm of the architecture, which has those in front of projections in no model but BitNet ones.
+pub(super) fn is_plain_norm(name: &str) -> bool {
+    name.ends_with("norm.weight") && !name.ends_with(OWN_NORM)
 }

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use bitnet_quant::Codec;
 use serde::Serialize;
 
-use super::BITNET;
 use super::contents::Contents;
 use super::i2_s::Evidence;
+use super::{BITNET, GEMMA3, LLAMA, QWEN3};
 use crate::activation::Activation;
 use crate::{Error, Result};
 
@@ -23,6 +23,8 @@ pub struct GgufOptions {
     pub i2_s_group: Option<usize>,
     /// `pre=NAME`: how a text is split in front of byte-pair encoding, by its name in `tokenizer.ggml.pre`.
     pub pre_tokenizer: Option<String>,
+    /// `pooling=last`: the vector of a text is that of its last token, whatever the file says.
+    pub pools_last_token: bool,
 }
 
 impl FromStr for GgufOptions {
@@ -43,7 +45,12 @@ impl FromStr for GgufOptions {
                 Some(("i2_s", "64")) => options.i2_s_group = Some(64),
                 Some(("i2_s", _)) => return Err(refuse("i2_s=128 or i2_s=64", part)),
                 Some(("pre", name)) => options.pre_tokenizer = Some(name.to_owned()),
-                _ => return Err(refuse("activation=..., i2_s=... or pre=..., separated by commas", part)),
+                Some(("pooling", "last")) => options.pools_last_token = true,
+                Some(("pooling", _)) => return Err(refuse("pooling=last", part)),
+                _ => {
+                    let expected = "activation=..., i2_s=..., pre=... or pooling=last, separated by commas";
+                    return Err(refuse(expected, part));
+                }
             }
         }
         Ok(options)
@@ -79,12 +86,16 @@ pub(super) struct Decided {
     /// The layout of `I2_S`.
     pub(super) i2_s: Codec,
     pub(super) pre_tokenizer: String,
+    /// `pooling_type`, a number of llama.cpp's.
+    pub(super) pooling: Option<usize>,
     pub(super) all: Vec<Decision>,
 }
 
 const BY_USER: &str = "as asked for";
 /// What the published files of bitnet.cpp need and do not name.
 const DEFAULT_PRE: &str = "llama-bpe";
+/// The `pooling_type` of llama.cpp that is the last token's vector.
+pub(crate) const LAST_TOKEN: usize = 3;
 
 impl Decided {
     /// Decides what a file leaves open.
@@ -93,7 +104,8 @@ impl Decided {
         let activation = activation(contents, options, &mut all)?;
         let i2_s = i2_s(contents, options, &mut all);
         let pre_tokenizer = pre_tokenizer(contents, options, &mut all)?;
-        Ok(Self { activation, i2_s, pre_tokenizer, all })
+        let pooling = pooling(contents, options)?;
+        Ok(Self { activation, i2_s, pre_tokenizer, pooling, all })
     }
 }
 
@@ -108,8 +120,11 @@ fn activation(contents: &Contents, options: &GgufOptions, all: &mut Vec<Decision
     if let Some(activation) = options.activation {
         return decide(activation, BY_USER.to_owned(), false);
     }
-    if architecture != BITNET {
-        return Ok(if architecture == "llama" { Activation::Silu } else { Activation::Relu2 });
+    match architecture {
+        BITNET => {}
+        LLAMA | QWEN3 => return Ok(Activation::Silu),
+        GEMMA3 => return Ok(Activation::GeluTanh),
+        _ => return Ok(Activation::Relu2),
     }
     // The label of 1bitLLM's models, which some converters put on Microsoft's.
     let size = |key: &str| contents.metadata.count(&format!("{architecture}.{key}"));
@@ -156,9 +171,10 @@ fn evidence(contents: &Contents) -> Option<Evidence> {
     for block in 0..BLOCKS {
         for (linear, norm) in PAIRS {
             let name = |part: &str| format!("model.layers.{block}.{part}.weight");
-            if let (Some((bytes, cols)), Some(norm)) =
-                (contents.i2_s(&name(linear)), contents.vector(&name(norm)))
-            {
+            // A norm of its own stands between the projection and that of the block.
+            let own = || contents.vector(&name(&format!("{linear}.norm")));
+            let norm = || own().or_else(|| contents.vector(&name(norm)));
+            if let (Some((bytes, cols)), Some(norm)) = (contents.i2_s(&name(linear)), norm()) {
                 evidence.add(bytes, cols, &norm);
             }
         }
@@ -191,17 +207,25 @@ fn pre_tokenizer(contents: &Contents, options: &GgufOptions, all: &mut Vec<Decis
     Ok(chosen.to_owned())
 }
 
+fn pooling(contents: &Contents, options: &GgufOptions) -> Result<Option<usize>> {
+    if options.pools_last_token {
+        return Ok(Some(LAST_TOKEN));
+    }
+    contents.metadata.count(&format!("{}.pooling_type", contents.architecture()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn options_are_read_from_text() {
-        let options: GgufOptions = "activation=silu,i2_s=64,pre=qwen2".parse().unwrap();
+        let options: GgufOptions = "activation=silu,i2_s=64,pre=qwen2,pooling=last".parse().unwrap();
         assert_eq!(options.activation, Some(Activation::Silu));
         assert_eq!((options.i2_s_group, options.pre_tokenizer.as_deref()), (Some(64), Some("qwen2")));
+        assert!(options.pools_last_token);
         assert_eq!("".parse::<GgufOptions>().unwrap(), GgufOptions::default());
-        for text in ["activation=tanh", "i2_s=32", "i2_s", "colour=red", "=", "activation"] {
+        for text in ["activation=tanh", "i2_s=32", "i2_s", "pooling=mean", "colour=red", "=", "activation"] {
             let error = text.parse::<GgufOptions>().unwrap_err().to_string();
             assert!(error.starts_with("gguf must be ") && error.ends_with(&format!("not {text}")), "{error}");
         }

@@ -1,7 +1,8 @@
 //! GGUF files: the format of llama.cpp, bitnet.cpp and their relatives, versions 2 and 3, in one file or several.
 //!
-//! `header` checks where everything is, `split` finds further parts; `contents` gives it the names of Hugging Face, and what is here the order of
-//! rows, so that one loader serves both formats. What a file leaves open is settled in `decision`.
+//! `header` checks where everything is, `split` finds further parts; `contents` gives it the names of Hugging Face, and
+//! what is here the order of rows and the weights of norms, so that one loader serves both formats. What a file leaves
+//! open is settled in `decision`.
 
 mod blocks;
 mod contents;
@@ -27,9 +28,10 @@ use bitnet_quant::{Codec, TernaryMatrix};
 #[cfg(test)]
 pub(crate) use self::blocks::q6_k as q6_k_decode;
 pub(crate) use self::blocks::q6_k_place;
-use self::contents::is_linear;
 pub(crate) use self::contents::{Contents, ROPE_FACTORS};
+use self::contents::{is_linear, is_plain_norm};
 use self::decision::Decided;
+pub(crate) use self::decision::LAST_TOKEN;
 pub use self::decision::{Decision, GgufOptions};
 use self::header::TensorInfo;
 pub(crate) use self::metadata::Metadata;
@@ -48,7 +50,10 @@ use crate::activation::Activation;
 pub(crate) const BITNETS: [&str; 3] = [BITNET, "bitnet-25", "bitnet-b1.58"];
 const BITNET: &str = "bitnet";
 /// The architecture whose queries and keys are stored in another order.
-const LLAMA: &str = "llama";
+pub(crate) const LLAMA: &str = "llama";
+pub(crate) const QWEN3: &str = "qwen3";
+/// The architecture whose norms are stored with 1 added to their weights.
+pub(crate) const GEMMA3: &str = "gemma3";
 
 /// A GGUF file, mapped and checked, and what was made of it where it is silent.
 #[derive(Debug)]
@@ -102,12 +107,17 @@ impl Gguf {
         self.decided.activation
     }
 
+    /// How the vector of a text is made of those of its tokens, as a number of llama.cpp's, if anything says.
+    pub(crate) fn pooling(&self) -> Option<usize> {
+        self.decided.pooling
+    }
+
     /// The tokens and how texts are made into them, if the file has them.
     pub(crate) fn vocabulary(&self) -> Result<Option<Vocabulary<'_>>> {
         Vocabulary::read(&self.contents.metadata, &self.decided.pre_tokenizer)
     }
 
-    /// A tensor by its Hugging Face name, in the row order of Hugging Face.
+    /// A tensor by its Hugging Face name, with the rows and the weights that it has there.
     pub(super) fn tensor(&self, name: &str) -> Result<Option<Stored>> {
         let Some(info) = self.contents.tensors.get(name) else { return Ok(None) };
         let bytes = match self.permuted_heads(name)? {
@@ -118,25 +128,27 @@ impl Gguf {
             let (rows, cols) = info.shape();
             return Ok(Some(Stored::Encoded(EncodedTernary { codec, rows, cols, bytes })));
         }
-        let (dtype, bytes) = match info.tensor_type {
-            TensorType::F32 => (DType::F32, bytes),
-            TensorType::F16 => (DType::F16, bytes),
-            TensorType::BF16 => (DType::BF16, bytes),
-            blocks if is_linear(name) => {
-                let got = format!("blocks of {}", blocks.name());
+        let (dtype, bytes) = match info.tensor_type.dtype() {
+            Some(dtype) => (dtype, bytes),
+            None if is_linear(name) => {
+                let got = format!("blocks of {}", info.tensor_type.name());
                 return Err(self.contents.error(info, "ternary or plain float weights", got));
             }
-            blocks => {
-                let weights = blocks::widen(blocks, &bytes)?.map_err(|at| {
+            None => {
+                let weights = blocks::widen(info.tensor_type, &bytes)?.map_err(|at| {
                     let got = format!("a larger one at index {at}");
                     self.contents.error(info, "weights that float16 can hold", got)
                 })?;
                 (DType::F16, weights)
             }
         };
-        Tensor::new(dtype, info.dims.as_slice(), bytes)
-            .map(|tensor| Some(Stored::Plain(tensor)))
-            .map_err(|error| self.contents.error(info, "bytes that follow from the shape", error.to_string()))
+        let mut tensor = Tensor::new(dtype, info.dims.as_slice(), bytes).map_err(|error| {
+            self.contents.error(info, "bytes that follow from the shape", error.to_string())
+        })?;
+        if is_plain_norm(name) && self.contents.architecture()? == GEMMA3 {
+            tensor = less_one(&tensor)?;
+        }
+        Ok(Some(Stored::Plain(tensor)))
     }
 
     /// How a ternary type is encoded in this file.
@@ -170,4 +182,11 @@ impl Gguf {
         }
         Ok(reorder(&self.contents.data(info), info.tensor_type, heads, rows / heads, RowOrder::HuggingFace))
     }
+}
+
+/// The weights of a norm less 1, as Hugging Face stores Gemma's. What came of adding 1 in float32 comes back when 1 is
+/// added again, and so do positive weights in float16.
+fn less_one(weights: &Tensor) -> bitnet_core::Result<Tensor> {
+    let bytes: Vec<u8> = weights.to_f32()?.iter().flat_map(|weight| (weight - 1.0).to_le_bytes()).collect();
+    Tensor::new(DType::F32, weights.dims(), Buffer::from(bytes))
 }

@@ -3,6 +3,7 @@
 //! Sources: ggml.h and ggml-common.h of llama.cpp; ggml-common.h of `ik_llama.cpp` (`IQ1_BN`, `IQ2_BN`);
 //! bitnet.cpp, `src/ggml-bitnet-mad.cpp` (`I2_S`).
 
+use bitnet_core::DType;
 use bitnet_quant::Codec;
 
 /// How a tensor is encoded, by ggml's names.
@@ -114,6 +115,16 @@ impl TensorType {
                 return None;
             }
         })
+    }
+
+    /// The type of numbers that stand one by one.
+    pub(super) fn dtype(self) -> Option<DType> {
+        match self {
+            Self::F32 => Some(DType::F32),
+            Self::F16 => Some(DType::F16),
+            Self::BF16 => Some(DType::BF16),
+            _ => None,
+        }
     }
 
     /// Weights of a block, which lie within a row (`I2_S`: within the tensor), and its bytes.

@@ -330,7 +330,47 @@ fn a_vocabulary_is_read() {
     assert_eq!(gguf.decisions()[1].about, "pre-tokenizer");
 }
 
+/// A Gemma file with a norm of each kind.
+fn gemma(weights: [f32; 2]) -> Gguf {
+    let mut file = File { keys: Vec::new(), ..File::sound() };
+    file.keys.push(("general.architecture".to_owned(), value(8, &text("gemma3"))));
+    let names = ["output_norm.weight", "blk.0.attn_q_norm.weight", "blk.0.attn_q_norm_in.weight"];
+    file.tensors = names.iter().zip(0..).map(|(name, at)| entry(name, &[2], 0, 32 * at)).collect();
+    file.data = 96;
+    let mut bytes = file.bytes();
+    let start = bytes.len() - file.data;
+    for at in [0, 32, 64] {
+        bytes[start + at..][..4].copy_from_slice(&weights[0].to_le_bytes());
+        bytes[start + at + 4..][..4].copy_from_slice(&weights[1].to_le_bytes());
+    }
+    open(bytes).unwrap()
+}
+
+fn floats(gguf: &Gguf, name: &str) -> Vec<f32> {
+    let Some(Stored::Plain(tensor)) = gguf.tensor(name).unwrap() else { panic!("{name}: no floats") };
+    tensor.to_f32().unwrap()
+}
+
+#[test]
+fn norms_of_gemma_are_less_one_but_those_of_projections() {
+    let gguf = gemma([1.25, 0.5]);
+    assert_eq!(floats(&gguf, "model.norm.weight"), [0.25, -0.5]);
+    assert_eq!(floats(&gguf, "model.layers.0.self_attn.q_norm.weight"), [0.25, -0.5]);
+    assert_eq!(floats(&gguf, "model.layers.0.self_attn.q_proj.norm.weight"), [1.25, 0.5]);
+}
+
 proptest! {
+    #[test]
+    fn a_norm_of_gemma_comes_back_with_its_one(
+        weight in prop_oneof![-2.0_f32..2.0, -1e-3_f32..1e-3, -1e3_f32..1e3],
+        is_half in any::<bool>(),
+    ) {
+        let sum = weight + 1.0;
+        let stored = if is_half && sum >= 0.0 { half::f16::from_f32(sum).to_f32() } else { sum };
+        let read = floats(&gemma([stored, 1.0]), "model.norm.weight");
+        prop_assert_eq!(read[0] + 1.0, stored);
+    }
+
     #[test]
     fn no_change_of_bytes_panics(
         changes in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..8),

@@ -36,9 +36,9 @@ pub(crate) struct Model {
 ///
 /// device is "auto" or "cpu"; threads defaults to the physical cores this process may use. kv_cache is the type of keys
 /// and values, "f32" (loses nothing), "f16" or "int8"; packing that of ternary weights, "bits2" or "base3", by default
-/// the faster one. gguf decides what a GGUF file leaves open, "activation=silu,i2_s=64,pre=qwen2" or a part of it; the
-/// decisions of summary() say what was. activations is what ternary weights multiply, "int8" or "float", by default
-/// what the checkpoint says. Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError,
+/// the faster one. gguf decides what a GGUF file leaves open, "activation=silu,i2_s=64,pre=qwen2,pooling=last" or a part
+/// of it; the decisions of summary() say what was. activations is what ternary weights multiply, "int8" or "float", by
+/// default what the checkpoint says. Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError,
 /// HubError, OptionError.
 #[pyfunction]
 #[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None, gguf = "",

@@ -11,7 +11,7 @@ import bitnet_rust as bn
 import numpy as np
 import pytest
 from checkpoints import Array, load, read_safetensors
-from conftest import FIXTURES, SHARED
+from conftest import FIXTURES
 from reference import assert_agreement, forward
 
 NAMES = ["bitnet-tiny", "bitnet-tiny-bf16", "bitnet-mini", "bitnet-mini-bf16"]
@@ -39,9 +39,8 @@ def case(request: pytest.FixtureRequest) -> Case:
     name: str = request.param
     path, golden = FIXTURES / name, FIXTURES / "golden"
     if name != "bitnet-tiny":
-        if not SHARED.is_dir():
-            pytest.skip(f"{SHARED} is not there")
-        path, golden = SHARED / "models" / name, SHARED / "golden"
+        shared: Path = request.getfixturevalue("shared")
+        path, golden = shared / "models" / name, shared / "golden"
     stored = read_safetensors(golden / f"{name}.safetensors")
     logits = {int(key[7:]): stored[key].array for key in stored if key.startswith("logits.")}
     return Case(path, bn.load(path), json.loads((golden / f"{name}.json").read_text()), logits)

@@ -1,23 +1,10 @@
 //! `bitnet convert` and `bitnet verify` as a user runs them.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod command;
 
-fn bitnet(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bitnet")).args(args).stdin(Stdio::null()).output().unwrap()
-}
+use std::path::Path;
 
-fn tiny() -> String {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/bitnet-tiny");
-    path.to_str().unwrap().to_owned()
-}
-
-/// What a command that succeeds prints.
-fn printed(args: &[&str]) -> String {
-    let output = bitnet(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
+use command::{bitnet, printed, tiny};
 
 #[test]
 fn a_model_goes_round_and_verifies_against_itself() {

@@ -1,28 +1,14 @@
 //! `bitnet quantize` as a user runs it.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod command;
 
+use std::path::Path;
+
+use command::{bitnet, printed, tiny};
 use serde_json::Value;
 
 const USAGE: i32 = 2;
 const FAILURE: i32 = 1;
-
-fn bitnet(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bitnet")).args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn tiny() -> String {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/bitnet-tiny");
-    path.to_str().unwrap().to_owned()
-}
-
-/// What a command that succeeds prints.
-fn printed(args: &[&str]) -> String {
-    let output = bitnet(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// A folder with a float master of the tiny model.
 struct Folder(tempfile::TempDir);

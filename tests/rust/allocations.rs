@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bitnet_inference::backend::Cut;
-use bitnet_inference::{Engine, EngineOptions};
+use bitnet_inference::{LoadOptions, LoadedModel};
 
 struct Counting;
 
@@ -31,9 +31,9 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn decoding_a_token_allocates_nothing() {
     for threads in [1, 2] {
-        let options = EngineOptions { threads: Some(threads), ..EngineOptions::default() };
-        let engine = Engine::embedded(&options).unwrap();
-        let mut sequence = engine.backend().start(128).unwrap();
+        let options = LoadOptions { threads: Some(threads), ..LoadOptions::default() };
+        let model = LoadedModel::embedded(&options).unwrap();
+        let mut sequence = model.backend().start(128).unwrap();
         sequence.feed(&[2043, 555, 695], 1).unwrap();
         let mut decode = |tokens: u32| {
             for id in 0..tokens {

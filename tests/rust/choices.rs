@@ -5,32 +5,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitnet_inference::backend::{Candidate, Cut, Traffic};
-use bitnet_inference::{Engine, EngineOptions};
+use bitnet_inference::{LoadOptions, LoadedModel};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn tiny() -> Arc<Engine> {
-    Engine::embedded(&EngineOptions::default()).unwrap()
+fn tiny() -> Arc<LoadedModel> {
+    LoadedModel::embedded(&LoadOptions::default()).unwrap()
 }
 
 /// bitnet-mini and a text, where the shared folder exists.
-fn mini() -> Option<(Arc<Engine>, String)> {
+fn mini() -> Option<(Arc<LoadedModel>, String)> {
     let shared = root().join("../shared");
     let Ok(text) = std::fs::read_to_string(shared.join("data/wikitext2-valid.txt")) else {
         eprintln!("skipped bitnet-mini: {} is not there", shared.display());
         return None;
     };
-    Some((Engine::open(&shared.join("models/bitnet-mini"), &EngineOptions::default()).unwrap(), text))
+    Some((LoadedModel::open(&shared.join("models/bitnet-mini"), &LoadOptions::default()).unwrap(), text))
 }
 
 /// Ids of a text, or counted ones where there is none.
-fn ids(engine: &Engine, text: Option<&str>, positions: usize) -> Vec<u32> {
-    let vocab_size = engine.config().vocab_size as u32;
+fn ids(model: &LoadedModel, text: Option<&str>, positions: usize) -> Vec<u32> {
+    let vocab_size = model.config().vocab_size as u32;
     match text {
         Some(text) => {
-            engine.tokenizer().unwrap().encode(text, true).unwrap().into_iter().take(positions).collect()
+            model.tokenizer().unwrap().encode(text, true).unwrap().into_iter().take(positions).collect()
         }
         None => (0..positions as u32).map(|i| i * 7919 % vocab_size).collect(),
     }
@@ -49,11 +49,11 @@ fn kept(logits: &[f32], cut: &Cut<'_>) -> Vec<Candidate> {
 }
 
 /// Decodes `ids` and compares under every cut of `cuts`; returns what was read for the choices.
-fn compare(engine: &Engine, ids: &[u32], cuts: &[Cut<'_>]) -> Traffic {
-    let window = engine.config().context_length.min(512);
+fn compare(model: &LoadedModel, ids: &[u32], cuts: &[Cut<'_>]) -> Traffic {
+    let window = model.config().context_length.min(512);
     let mut total = Traffic::default();
     for ids in ids.chunks(window) {
-        let mut sequence = engine.backend().start(ids.len()).unwrap();
+        let mut sequence = model.backend().start(ids.len()).unwrap();
         for id in ids {
             sequence.feed(&[*id], 1).unwrap();
             let logits = sequence.logits(1).unwrap().to_vec();
@@ -76,8 +76,8 @@ fn compare(engine: &Engine, ids: &[u32], cuts: &[Cut<'_>]) -> Traffic {
 
 #[test]
 fn no_choice_is_missed_under_any_cut() {
-    let engine = tiny();
-    let seen: Vec<bool> = (0..engine.config().vocab_size).map(|id| id.is_multiple_of(3)).collect();
+    let model = tiny();
+    let seen: Vec<bool> = (0..model.config().vocab_size).map(|id| id.is_multiple_of(3)).collect();
     let cut =
         |top_k, below_best, repetition_penalty| Cut { top_k, below_best, repetition_penalty, seen: &seen };
     let cuts = [
@@ -90,13 +90,13 @@ fn no_choice_is_missed_under_any_cut() {
         cut(usize::MAX, f32::INFINITY, 1.0),
         cut(1000, f32::INFINITY, 1.0),
     ];
-    compare(&engine, &ids(&engine, None, 200), &cuts);
+    compare(&model, &ids(&model, None, 200), &cuts);
 }
 
 fn greedy_equals_the_full_head(positions: usize) {
-    let Some((engine, text)) = mini() else { return };
-    let ids = ids(&engine, Some(&text), positions);
-    let traffic = compare(&engine, &ids, &[Cut::GREEDY]);
+    let Some((model, text)) = mini() else { return };
+    let ids = ids(&model, Some(&text), positions);
+    let traffic = compare(&model, &ids, &[Cut::GREEDY]);
     println!(
         "bitnet-mini: {} positions, {:.1} of {} rows rescored on average",
         ids.len(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bitnet_core::ThreadPool;
 use bitnet_inference::convert::{ConvertOptions, Converted, HeadType, Target, convert};
-use bitnet_inference::{Checkpoint, Engine, EngineOptions, Error, Message, Model};
+use bitnet_inference::{Checkpoint, Error, LoadOptions, LoadedModel, Message, Model};
 
 /// Codes and the scale of every ternary matrix, by name.
 type Ternary = BTreeMap<String, (Vec<i8>, f32)>;
@@ -71,9 +71,9 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 fn logits(path: &Path) -> Vec<u32> {
-    let engine = Engine::open(path, &EngineOptions::default()).unwrap();
+    let model = LoadedModel::open(path, &LoadOptions::default()).unwrap();
     let mut all = Vec::new();
-    engine
+    model
         .visit_logits(&[7, 500, 3, 42], 4, |_, logits: &[f32]| {
             all.extend(logits.iter().map(|logit| logit.to_bits()));
             Ok::<(), Error>(())
@@ -117,13 +117,13 @@ fn logits_and_text_stay_the_same() {
     let text = "It was 1812; \"the war\", she said, isn't over.\n\n  Fin é 日";
     let messages = [Message { role: "user".to_owned(), content: "Hello there".to_owned() }];
     let said = |path: &Path| {
-        let engine = Engine::open(path, &EngineOptions::default()).unwrap();
-        let ids = engine.tokenizer().unwrap().encode(text, true).unwrap();
+        let model = LoadedModel::open(path, &LoadOptions::default()).unwrap();
+        let ids = model.tokenizer().unwrap().encode(text, true).unwrap();
         (
             ids,
-            engine.apply_chat_template(&messages, true).unwrap(),
-            engine.config().bos,
-            engine.config().eos.clone(),
+            model.apply_chat_template(&messages, true).unwrap(),
+            model.config().bos,
+            model.config().eos.clone(),
         )
     };
     for target in Target::ALL {

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bitnet_inference::{Engine, EngineOptions, GenerateOptions, Message, Prompt};
+use bitnet_inference::{GenerateOptions, LoadOptions, LoadedModel, Message, Prompt};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -45,7 +45,7 @@ struct Case {
     name: &'static str,
     /// The model that the golden files are of.
     model: &'static str,
-    engine: Arc<Engine>,
+    loaded: Arc<LoadedModel>,
     golden: Golden,
     logits: Vec<u8>,
 }
@@ -56,7 +56,7 @@ impl Case {
         Self {
             name,
             model: name,
-            engine: Engine::open(model, &EngineOptions::default()).unwrap(),
+            loaded: LoadedModel::open(model, &LoadOptions::default()).unwrap(),
             golden: serde_json::from_slice(&json).unwrap(),
             logits: std::fs::read(golden.join(format!("{name}.safetensors"))).unwrap(),
         }
@@ -72,7 +72,7 @@ impl Case {
 
     fn logits(&self, ids: &[u32]) -> Vec<Vec<f32>> {
         let mut all = Vec::new();
-        self.engine
+        self.loaded
             .visit_logits(ids, 64, |_, logits| {
                 all.push(logits.to_vec());
                 Ok::<(), bitnet_inference::Error>(())
@@ -140,7 +140,7 @@ fn token_ids_and_chat_rendering_are_equal() {
     for case in cases() {
         for prompt in &case.golden.prompts {
             assert_eq!(
-                case.engine.tokenizer().unwrap().encode(&prompt.text, true).unwrap(),
+                case.loaded.tokenizer().unwrap().encode(&prompt.text, true).unwrap(),
                 prompt.ids,
                 "{}",
                 case.name
@@ -148,7 +148,7 @@ fn token_ids_and_chat_rendering_are_equal() {
         }
         let chat = &case.golden.chat;
         assert_eq!(
-            case.engine.apply_chat_template(&chat.messages, true).unwrap(),
+            case.loaded.apply_chat_template(&chat.messages, true).unwrap(),
             chat.rendered,
             "{}",
             case.name
@@ -194,19 +194,19 @@ const NEAR_TIES: [(&str, usize, usize, f64); 5] = [
     ("bitnet-mini", 7, 20, 0.0020),
 ];
 
-/// Greedy text is that of transformers up to the end of text, where the engine stops.
+/// Greedy text is that of transformers up to the end of text, where the model stops.
 #[test]
 fn greedy_continuations_are_equal_but_for_named_near_ties() {
     for case in cases() {
-        let eos = &case.engine.config().eos;
+        let eos = &case.loaded.config().eos;
         for (index, prompt) in case.golden.prompts.iter().enumerate() {
             let end =
                 prompt.greedy_ids.iter().position(|id| eos.contains(id)).unwrap_or(prompt.greedy_ids.len());
             let options =
                 GenerateOptions { max_tokens: prompt.greedy_ids.len(), ..GenerateOptions::default() };
-            let generation = case.engine.generate(prompt.text.as_str(), &options).unwrap();
+            let generation = case.loaded.generate(prompt.text.as_str(), &options).unwrap();
             let got = &generation.token_ids;
-            let by_ids = case.engine.generate(Prompt::Ids(&prompt.ids), &options).unwrap();
+            let by_ids = case.loaded.generate(Prompt::Ids(&prompt.ids), &options).unwrap();
             assert_eq!(by_ids.token_ids, *got);
             if let Some(at) = got.iter().zip(&prompt.greedy_ids[..end]).position(|(a, b)| a != b) {
                 let tie = NEAR_TIES.iter().find(|tie| (tie.0, tie.1, tie.2) == (case.model, index, at));
@@ -244,7 +244,7 @@ fn compare_perplexity(cases: Vec<Case>) {
     for case in cases {
         let golden = &case.golden.perplexity;
         let got = case
-            .engine
+            .loaded
             .perplexity(&text, golden.window, Some(golden.windows), |_, _| {
                 Ok::<(), bitnet_inference::Error>(())
             })

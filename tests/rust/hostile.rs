@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bitnet_inference::{Engine, EngineOptions, GenerateOptions, Prompt};
+use bitnet_inference::{GenerateOptions, LoadOptions, LoadedModel, Prompt};
 use proptest::prelude::*;
 
 const FILES: [&str; 4] = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"];
@@ -16,8 +16,8 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
 
-fn options() -> EngineOptions {
-    EngineOptions { threads: Some(1), ..EngineOptions::default() }
+fn options() -> LoadOptions {
+    LoadOptions { threads: Some(1), ..LoadOptions::default() }
 }
 
 /// The micro checkpoint with one file replaced.
@@ -32,11 +32,11 @@ fn with_file(name: &str, bytes: &[u8]) -> tempfile::TempDir {
 
 /// Loads and, if that works, computes: what loads must also run, or say in one line why not.
 fn load_and_run(folder: &Path) -> Result<(), String> {
-    let run = |engine: &Arc<Engine>| {
+    let run = |model: &Arc<LoadedModel>| {
         let options = GenerateOptions { max_tokens: 2, ..GenerateOptions::default() };
-        engine.generate(Prompt::Ids(&[0, 5, 7]), &options).map(drop)
+        model.generate(Prompt::Ids(&[0, 5, 7]), &options).map(drop)
     };
-    Engine::open(folder, &options()).and_then(|engine| run(&engine)).map_err(|error| error.to_string())
+    LoadedModel::open(folder, &options()).and_then(|model| run(&model)).map_err(|error| error.to_string())
 }
 
 fn assert_one_line(message: &str) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bitnet_inference::backend::KvType;
 use bitnet_inference::backend::cpu::CpuOptions;
-use bitnet_inference::{Engine, EngineOptions, Error};
+use bitnet_inference::{Error, LoadOptions, LoadedModel};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -12,12 +12,12 @@ fn root() -> PathBuf {
 
 fn perplexity(model: Option<&Path>, kv_cache: KvType, text: &str, windows: usize) -> f64 {
     let cpu = CpuOptions { kv_cache, ..CpuOptions::default() };
-    let options = EngineOptions { cpu, ..EngineOptions::default() };
-    let engine = match model {
-        Some(model) => Engine::open(model, &options),
-        None => Engine::embedded(&options),
+    let options = LoadOptions { cpu, ..LoadOptions::default() };
+    let model = match model {
+        Some(model) => LoadedModel::open(model, &options),
+        None => LoadedModel::embedded(&options),
     };
-    engine.unwrap().perplexity(text, 512, Some(windows), |_, _| Ok::<(), Error>(())).unwrap().perplexity
+    model.unwrap().perplexity(text, 512, Some(windows), |_, _| Ok::<(), Error>(())).unwrap().perplexity
 }
 
 /// f16 within half a hundredth, int8 within a hundredth of the perplexity with float32: the noise of a few windows, in

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use bitnet_inference::{Engine, EngineOptions, GenerateOptions, Prompt};
+use bitnet_inference::{GenerateOptions, LoadOptions, LoadedModel, Prompt};
 
 const LAYERS: usize = 10;
 const HIDDEN: usize = 1024;
@@ -113,10 +113,10 @@ fn peak_resident_bytes() -> usize {
 fn a_packed_model_stays_under_one_and_a_half_times_its_size() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = write_checkpoint(folder.path());
-    let engine = Engine::open(folder.path(), &EngineOptions::default()).unwrap();
+    let model = LoadedModel::open(folder.path(), &LoadOptions::default()).unwrap();
     let ids: Vec<u32> = (0..200).collect();
     let options = GenerateOptions { max_tokens: 8, ..GenerateOptions::default() };
-    engine.generate(Prompt::Ids(&ids), &options).unwrap();
+    model.generate(Prompt::Ids(&ids), &options).unwrap();
     let peak = peak_resident_bytes();
     println!(
         "checkpoint {checkpoint}, peak resident memory {peak}: {:.2} times",

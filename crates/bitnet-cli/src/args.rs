@@ -9,7 +9,7 @@ use bitnet_inference::backend::KvType;
 use bitnet_inference::backend::cpu::CpuOptions;
 use bitnet_inference::config::ActivationMode;
 use bitnet_inference::convert::{HeadType, Target};
-use bitnet_inference::{Engine, EngineOptions, GenerateOptions, GgufOptions, SamplingOptions};
+use bitnet_inference::{GenerateOptions, GgufOptions, LoadOptions, LoadedModel, SamplingOptions};
 use bitnet_quant::{Packing, Precision};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -191,15 +191,15 @@ impl CpuArgs {
 
 impl ModelArgs {
     /// Loads the model, unless Ctrl-C comes first.
-    pub(crate) fn load(self) -> Result<Arc<Engine>, Failure> {
-        let options = EngineOptions {
+    pub(crate) fn load(self) -> Result<Arc<LoadedModel>, Failure> {
+        let options = LoadOptions {
             device: self.device,
             threads: self.threads,
             cpu: self.cpu.options(),
             gguf: self.gguf.options,
             activations: self.activations.mode,
         };
-        interrupt::or_done(move || Ok(Engine::load(self.model.as_deref(), &options)?))
+        interrupt::or_done(move || Ok(LoadedModel::load(self.model.as_deref(), &options)?))
     }
 }
 
@@ -251,7 +251,7 @@ pub(crate) struct PromptArgs {
 }
 
 impl RunArgs {
-    /// As the engine takes them.
+    /// As the library takes them.
     pub(crate) fn options(&self) -> GenerateOptions {
         GenerateOptions {
             max_tokens: self.max_tokens,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bitnet_inference::{Engine, Perplexity};
+use bitnet_inference::{LoadedModel, Perplexity};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -23,8 +23,8 @@ struct Report {
 /// Prints the perplexity of a model on a text.
 pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
     let text = text::read(args.text)?;
-    let engine = args.model.load()?;
-    let context = engine.config().context_length;
+    let model = args.model.load()?;
+    let context = model.config().context_length;
     if args.window > context {
         let window = args.window;
         return Err(Failure::Other(format!(
@@ -32,7 +32,7 @@ pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
         )));
     }
     let started = Instant::now();
-    let result = measure(engine, text, args.window, args.max_windows)?;
+    let result = measure(model, text, args.window, args.max_windows)?;
     let seconds = started.elapsed().as_secs_f64();
     let report = Report { tokens_per_s: result.tokens as f64 / seconds, result, seconds };
     if args.json { output::json(&report) } else { output::table(&rows(&report)) }
@@ -40,7 +40,7 @@ pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
 
 /// The perplexity, under a progress bar.
 fn measure(
-    engine: Arc<Engine>,
+    model: Arc<LoadedModel>,
     text: String,
     window: usize,
     max_windows: Option<usize>,
@@ -48,7 +48,7 @@ fn measure(
     let bar = progress_bar();
     let handle = bar.clone();
     let result = interrupt::or_done(move || {
-        engine.perplexity(&text, window, max_windows, |done, all| {
+        model.perplexity(&text, window, max_windows, |done, all| {
             handle.set_length(all as u64);
             handle.set_position(done as u64);
             interrupt::check()

@@ -9,8 +9,8 @@ use bitnet_inference::Error;
 /// A failure of a command.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The engine's error.
-    Engine(Error),
+    /// An error of the library.
+    Library(Error),
     /// A use that cannot be, in one line.
     Usage(String),
     /// Something else, in one line.
@@ -28,12 +28,12 @@ impl Failure {
     /// The exit status.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::Engine(
+            Self::Library(
                 Error::InvalidOption { .. } | Error::EmptyPrompt | Error::Core(CoreError::ThreadCount { .. }),
             )
             | Self::Usage(_) => Self::USAGE,
             Self::Output(_) if self.is_closed_pipe() => 0,
-            Self::Engine(_) | Self::Other(_) | Self::Output(_) => 1,
+            Self::Library(_) | Self::Other(_) | Self::Output(_) => 1,
             // 128 and the number of the signal, as a shell has it.
             Self::Interrupted => 130,
         }
@@ -53,17 +53,17 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // In the words of the command line.
-            Self::Engine(Error::InvalidOption { name, expected, got }) => {
+            Self::Library(Error::InvalidOption { name, expected, got }) => {
                 write!(f, "--{} must be {expected}, not {got}", name.replace('_', "-"))
             }
-            Self::Engine(Error::Lossy { path, reason }) => {
+            Self::Library(Error::Lossy { path, reason }) => {
                 write!(f, "{}: {reason}; --lossy allows that", path.display())
             }
             // No option asks for an instruction set.
-            Self::Engine(Error::Core(
+            Self::Library(Error::Core(
                 error @ (CoreError::UnknownIsa { .. } | CoreError::IsaUnavailable { .. }),
             )) => write!(f, "BITNET_ISA: {error}"),
-            Self::Engine(error) => error.fmt(f),
+            Self::Library(error) => error.fmt(f),
             Self::Usage(text) | Self::Other(text) => f.write_str(text),
             Self::Output(error) => write!(f, "standard output: {error}"),
             Self::Interrupted => f.write_str("interrupted"),
@@ -73,12 +73,12 @@ impl fmt::Display for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Engine(error)
+        Self::Library(error)
     }
 }
 
 impl From<bitnet_core::Error> for Failure {
     fn from(error: bitnet_core::Error) -> Self {
-        Self::Engine(error.into())
+        Self::Library(error.into())
     }
 }

@@ -1,6 +1,6 @@
 //! `bitnet inspect`.
 
-use bitnet_inference::{Engine, EngineOptions, Summary};
+use bitnet_inference::{LoadOptions, LoadedModel, Summary};
 
 use crate::args::InspectArgs;
 use crate::failure::Failure;
@@ -10,12 +10,12 @@ use crate::output::{self, grouped};
 /// Prints what a model is and what it costs to run.
 pub(crate) fn inspect(args: InspectArgs) -> Result<(), Failure> {
     let summary = interrupt::or_done(move || {
-        let options = EngineOptions {
+        let options = LoadOptions {
             gguf: args.gguf.options,
             activations: args.activations.mode,
-            ..EngineOptions::default()
+            ..LoadOptions::default()
         };
-        Ok(Engine::load(args.model.as_deref(), &options)?.summary().clone())
+        Ok(LoadedModel::load(args.model.as_deref(), &options)?.summary().clone())
     })?;
     if args.json { output::json(&summary) } else { output::table(&rows(&summary)) }
 }

@@ -1,6 +1,6 @@
 //! `bitnet run`.
 
-use bitnet_inference::{Engine, Error, FinishReason, Generation, Step, Timings, TokenStream};
+use bitnet_inference::{Error, FinishReason, Generation, LoadedModel, Step, Timings, TokenStream};
 use serde::Serialize;
 
 use crate::args::RunArgs;
@@ -20,17 +20,17 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     if prompt.is_empty() {
         return Err(Error::EmptyPrompt.into());
     }
-    let engine = args.model.load()?;
-    for guess in engine.summary().decisions.iter().filter(|decision| decision.is_guess) {
+    let model = args.model.load()?;
+    for guess in model.summary().decisions.iter().filter(|decision| decision.is_guess) {
         output::note(&format!("note: {guess}"));
     }
-    let stream = engine.stream(prompt.as_str(), &options)?;
+    let stream = model.stream(prompt.as_str(), &options)?;
     let generation = if args.json { collect(stream) } else { print(stream) }?;
     if args.json {
         output::json(&Report::new(&generation))?;
     } else {
         output::note(&statistics(&generation));
-        output::note(&settings(&engine, &generation, options.sampling.temperature > 0.0));
+        output::note(&settings(&model, &generation, options.sampling.temperature > 0.0));
     }
     match generation.finish_reason {
         FinishReason::Cancelled => Err(Failure::Interrupted),
@@ -104,7 +104,7 @@ fn statistics(generation: &Generation) -> String {
     )
 }
 
-fn settings(engine: &Engine, generation: &Generation, is_random: bool) -> String {
-    let device = engine.backend().description();
+fn settings(model: &LoadedModel, generation: &Generation, is_random: bool) -> String {
+    let device = model.backend().description();
     if is_random { format!("{device}; seed {}", generation.seed) } else { device }
 }

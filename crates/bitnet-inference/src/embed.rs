@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::gguf::LAST_TOKEN;
-use crate::{Engine, Error, Result};
+use crate::{Error, LoadedModel, Result};
 
 /// The file of sentence-transformers that says how a text's vector is made of those of its tokens.
 const POOLING: &str = "1_Pooling/config.json";
@@ -57,7 +57,7 @@ impl Pooling {
     }
 }
 
-impl Engine {
+impl LoadedModel {
     /// Texts as vectors, `[texts, hidden_size]`, one text after another: see [`Self::embed_text`].
     pub fn embed(&self, texts: &[&str]) -> Result<Vec<f32>> {
         let mut all = Vec::with_capacity(texts.len() * self.config().hidden_size);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::backend::Sequence;
 use crate::detokenize::Detokenizer;
-use crate::engine::Engine;
+use crate::loaded_model::LoadedModel;
 use crate::sample::{Sampler, SamplingOptions};
 use crate::stop_strings::StopStrings;
 use crate::{Error, Result};
@@ -47,7 +47,7 @@ impl Default for GenerateOptions {
 }
 
 impl GenerateOptions {
-    /// What [`Engine::stream`] checks first, for a caller who wants to know before a model is loaded.
+    /// What [`LoadedModel::stream`] checks first, for a caller who wants to know before a model is loaded.
     ///
     /// Errors: [`Error::InvalidOption`] for a value out of its range.
     pub fn check(&self) -> Result<()> {
@@ -139,7 +139,7 @@ pub struct Generation {
 /// any two.
 #[derive(Debug)]
 pub struct TokenStream {
-    engine: Arc<Engine>,
+    model: Arc<LoadedModel>,
     sequence: Box<dyn Sequence>,
     sampler: Sampler,
     detokenizer: Detokenizer,
@@ -157,12 +157,16 @@ pub struct TokenStream {
 }
 
 impl TokenStream {
-    pub(crate) fn new(engine: Arc<Engine>, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self> {
+    pub(crate) fn new(
+        model: Arc<LoadedModel>,
+        prompt: Prompt<'_>,
+        options: &GenerateOptions,
+    ) -> Result<Self> {
         options.check()?;
-        let config = engine.config();
+        let config = model.config();
         let mut sampler = Sampler::new(&options.sampling, config.vocab_size)?;
         let stop = StopStrings::new(&options.stop);
-        let prompt = engine.prompt_ids(prompt)?;
+        let prompt = model.prompt_ids(prompt)?;
         if prompt.len() >= config.context_length {
             return Err(Error::ContextLength {
                 prompt_tokens: prompt.len(),
@@ -172,10 +176,10 @@ impl TokenStream {
         let max_tokens = options.max_tokens.min(config.context_length - prompt.len());
         sampler.observe(&prompt);
         // The last token is never fed back.
-        let sequence = engine.backend().start(prompt.len() + max_tokens - 1)?;
-        let detokenizer = Detokenizer::after(engine.tokenizer()?, &prompt)?;
+        let sequence = model.backend().start(prompt.len() + max_tokens - 1)?;
+        let detokenizer = Detokenizer::after(model.tokenizer()?, &prompt)?;
         Ok(Self {
-            engine,
+            model,
             sequence,
             sampler,
             detokenizer,
@@ -267,13 +271,13 @@ impl TokenStream {
     fn take(&mut self, id: u32) -> Result<Step> {
         self.last_token = self.started.elapsed();
         self.first_token.get_or_insert(self.last_token);
-        if self.engine.config().eos.contains(&id) {
+        if self.model.config().eos.contains(&id) {
             self.end(FinishReason::Stop)?;
             return self.advance();
         }
         self.sampler.observe(&[id]);
         self.token_ids.push(id);
-        let text = self.detokenizer.push(self.engine.tokenizer()?, id)?;
+        let text = self.detokenizer.push(self.model.tokenizer()?, id)?;
         let (mut text, is_stopped) = self.stop.push(&text);
         if is_stopped {
             self.finish = Some(FinishReason::Stop);
@@ -286,7 +290,7 @@ impl TokenStream {
     }
 
     fn end(&mut self, reason: FinishReason) -> Result<()> {
-        let held = self.detokenizer.finish(self.engine.tokenizer()?)?;
+        let held = self.detokenizer.finish(self.model.tokenizer()?)?;
         let (mut text, is_stopped) = self.stop.push(&held);
         if !is_stopped {
             text.push_str(&self.stop.finish());

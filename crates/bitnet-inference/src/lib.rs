@@ -1,11 +1,11 @@
 //! Runs BitNet b1.58 models: checkpoint -> model -> backend -> tokens -> text.
 //!
 //! ```
-//! use bitnet_inference::{Engine, EngineOptions, GenerateOptions};
+//! use bitnet_inference::{LoadedModel, LoadOptions, GenerateOptions};
 //!
-//! let engine = Engine::embedded(&EngineOptions::default())?;
+//! let model = LoadedModel::embedded(&LoadOptions::default())?;
 //! let options = GenerateOptions { max_tokens: 8, ..GenerateOptions::default() };
-//! let generation = engine.generate("My fellow citizens, today we", &options)?;
+//! let generation = model.generate("My fellow citizens, today we", &options)?;
 //! assert!(!generation.text.is_empty());
 //! # Ok::<(), bitnet_inference::Error>(())
 //! ```
@@ -21,11 +21,11 @@ pub mod config;
 pub mod convert;
 mod detokenize;
 mod embed;
-mod engine;
 pub mod error;
 mod generate;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod loaded_model;
 pub mod model;
 pub mod module_patterns;
 mod perplexity;
@@ -41,9 +41,9 @@ pub mod verify;
 pub use chat::Message;
 pub use checkpoint::{Checkpoint, GgufOptions};
 pub use config::ModelConfig;
-pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use generate::{Chunk, FinishReason, GenerateOptions, Generation, Prompt, Step, Timings, TokenStream};
+pub use loaded_model::{LoadOptions, LoadedModel};
 pub use model::Model;
 pub use perplexity::Perplexity;
 pub use sample::SamplingOptions;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::engine::Engine;
+use crate::loaded_model::LoadedModel;
 use crate::{Error, Result};
 
 /// Tokens whose logits are held at once: `64 x 128256` floats are 33 MB.
@@ -25,7 +25,7 @@ pub struct Perplexity {
     pub tokens: usize,
 }
 
-impl Engine {
+impl LoadedModel {
     /// Perplexity of `text`: encoded whole with BOS, cut into windows of `window` inputs that do not overlap, each
     /// with an empty cache; input `i` predicts token `i + 1`. A last, shorter window is left out.
     ///

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::checkpoint::GgufOptions;
-use crate::{Checkpoint, Engine, EngineOptions, Error, Result};
+use crate::{Checkpoint, Error, LoadOptions, LoadedModel, Result};
 
-impl Engine {
+impl LoadedModel {
     /// Loads the model a user names: the embedded one for `None`, a folder or a GGUF file where there is one, else a
     /// hub id.
     ///
     /// Errors: [`Error::ModelNotFound`] for a path that is not there; those of [`Self::open`]; [`Error::Hub`].
-    pub fn load(model: Option<&str>, options: &EngineOptions) -> Result<Arc<Self>> {
+    pub fn load(model: Option<&str>, options: &LoadOptions) -> Result<Arc<Self>> {
         Self::from_checkpoint(&Checkpoint::find(model, &options.gguf)?, options)
     }
 }

@@ -7,15 +7,15 @@ use bitnet_inference::Error;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-/// What may end a long call: an error of the engine, or an exception such as `KeyboardInterrupt`.
+/// What may end a long call: an error of the library, or an exception such as `KeyboardInterrupt`.
 pub(crate) enum Failure {
-    Engine(Error),
+    Library(Error),
     Python(PyErr),
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Engine(error)
+        Self::Library(error)
     }
 }
 
@@ -27,20 +27,20 @@ impl From<PyErr> for Failure {
 
 impl From<bitnet_quant::Error> for Failure {
     fn from(error: bitnet_quant::Error) -> Self {
-        Self::Engine(error.into())
+        Self::Library(error.into())
     }
 }
 
 impl From<bitnet_core::Error> for Failure {
     fn from(error: bitnet_core::Error) -> Self {
-        Self::Engine(error.into())
+        Self::Library(error.into())
     }
 }
 
 impl From<Failure> for PyErr {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Engine(error) => Python::attach(|py| to_exception(py, &error)),
+            Failure::Library(error) => Python::attach(|py| to_exception(py, &error)),
             Failure::Python(error) => error,
         }
     }

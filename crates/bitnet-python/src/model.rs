@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bitnet_inference::backend::cpu::CpuOptions;
 use bitnet_inference::{
-    Engine, EngineOptions, Error, GenerateOptions, Message, Prompt, SamplingOptions, TokenStream,
+    Error, GenerateOptions, LoadOptions, LoadedModel, Message, Prompt, SamplingOptions, TokenStream,
 };
 use numpy::PyArrayDyn;
 use pyo3::exceptions::PyTypeError;
@@ -28,7 +28,7 @@ const BATCH: usize = 64;
 /// A model that is ready to run; threads may share it. Made by load().
 #[pyclass(frozen, module = "bitnet_rust")]
 pub(crate) struct Model {
-    engine: Arc<Engine>,
+    model: Arc<LoadedModel>,
 }
 
 /// Load a model: the embedded bitnet-tiny for None, a folder, a GGUF file, or a hub id such as
@@ -58,10 +58,10 @@ pub(crate) fn load(
     let packing = packing.map(str::parse).transpose()?;
     let cpu = CpuOptions { isa: None, packing, kv_cache: kv_cache.parse()? };
     let activations = activations.map(str::parse).transpose()?;
-    let options = EngineOptions { device: device.parse()?, threads, cpu, gguf: gguf.parse()?, activations };
+    let options = LoadOptions { device: device.parse()?, threads, cpu, gguf: gguf.parse()?, activations };
     let name = path_or_id.map(model_name).transpose()?;
-    let engine = py.detach(|| Engine::load(name.as_deref(), &options))?;
-    Ok(Model { engine })
+    let model = py.detach(|| LoadedModel::load(name.as_deref(), &options))?;
+    Ok(Model { model })
 }
 
 #[pymethods]
@@ -69,18 +69,18 @@ impl Model {
     /// What the checkpoint says of the model.
     #[getter]
     fn config(&self) -> ModelConfig {
-        ModelConfig::new(self.engine.config(), self.engine.summary())
+        ModelConfig::new(self.model.config(), self.model.summary())
     }
 
     /// The tokenizer. Raises TokenizerError when the checkpoint has none.
     #[getter]
     fn tokenizer(&self) -> Result<Tokenizer, Failure> {
-        Tokenizer::new(Arc::clone(&self.engine))
+        Tokenizer::new(Arc::clone(&self.model))
     }
 
     /// What the model is and what it costs to run: the figures of `bitnet inspect`.
     fn summary<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        to_python(py, self.engine.summary())
+        to_python(py, self.model.summary())
     }
 
     /// The text of a conversation as the model was trained on it.
@@ -104,7 +104,7 @@ impl Model {
                 Ok(Message { role: part(&message, "role")?, content: part(&message, "content")? })
             })
             .collect::<PyResult<_>>()?;
-        Ok(self.engine.apply_chat_template(&messages, add_generation_prompt)?)
+        Ok(self.model.apply_chat_template(&messages, add_generation_prompt)?)
     }
 
     /// Logits behind every token: float32 [len(ids), vocab_size].
@@ -116,10 +116,10 @@ impl Model {
         ids: &Bound<'py, PyAny>,
     ) -> Result<Bound<'py, PyArrayDyn<f32>>, Failure> {
         let ids = token_ids("ids", ids)?;
-        let vocab_size = self.engine.config().vocab_size;
+        let vocab_size = self.model.config().vocab_size;
         let all = py.detach(|| {
             let mut all = Vec::with_capacity(ids.len() * vocab_size);
-            self.engine.visit_logits(&ids, BATCH, |position, logits: &[f32]| {
+            self.model.visit_logits(&ids, BATCH, |position, logits: &[f32]| {
                 all.extend_from_slice(logits);
                 if position % BATCH == 0 {
                     check_signals()?;
@@ -141,16 +141,16 @@ impl Model {
         py: Python<'py>,
         texts: &Bound<'py, PyAny>,
     ) -> Result<Bound<'py, PyArrayDyn<f32>>, Failure> {
-        let hidden_size = self.engine.config().hidden_size;
+        let hidden_size = self.model.config().hidden_size;
         if let Ok(text) = texts.extract::<String>() {
-            let vector = py.detach(|| self.engine.embed_text(&text))?;
+            let vector = py.detach(|| self.model.embed_text(&text))?;
             return Ok(to_numpy(py, vector, &[hidden_size])?);
         }
         let texts = several("texts", texts)?;
         let vectors = py.detach(|| {
             let mut all = Vec::with_capacity(texts.len() * hidden_size);
             for text in &texts {
-                all.extend(self.engine.embed_text(text)?);
+                all.extend(self.model.embed_text(text)?);
                 check_signals()?;
             }
             Ok::<_, Failure>(all)
@@ -173,7 +173,7 @@ impl Model {
         let window = count("window", window)?;
         let max_windows = max_windows.map(|windows| count("max_windows", windows)).transpose()?;
         let result = py.detach(|| {
-            self.engine.perplexity(text, window, max_windows, |_, _| check_signals().map_err(Failure::from))
+            self.model.perplexity(text, window, max_windows, |_, _| check_signals().map_err(Failure::from))
         })?;
         Ok(result.perplexity)
     }
@@ -241,12 +241,12 @@ impl Model {
     }
 
     fn __repr__(&self) -> String {
-        let summary = self.engine.summary();
+        let summary = self.model.summary();
         let (family, parameters) = (&summary.family, summary.parameters as f64 / 1e6);
         format!(
             "Model({:?}, {family}, {parameters:.1} M parameters, {})",
             summary.model,
-            self.engine.backend().description()
+            self.model.backend().description()
         )
     }
 }
@@ -264,10 +264,10 @@ impl Model {
             GenerateOptions { max_tokens: count("max_tokens", max_tokens)?, sampling, stop: texts(stop)? };
         if let Ok(text) = prompt.cast::<PyString>() {
             let text = text.to_cow()?;
-            return Ok(py.detach(|| self.engine.stream(&*text, &options))?);
+            return Ok(py.detach(|| self.model.stream(&*text, &options))?);
         }
         let ids = token_ids("prompt", prompt)?;
-        Ok(py.detach(|| self.engine.stream(Prompt::Ids(&ids), &options))?)
+        Ok(py.detach(|| self.model.stream(Prompt::Ids(&ids), &options))?)
     }
 }
 

@@ -41,7 +41,7 @@ impl Stream {
     }
 }
 
-/// The next chunk, with the interpreter free while the engine works and Ctrl-C noticed between its steps.
+/// The next chunk, with the interpreter free while the model works and Ctrl-C noticed between its steps.
 fn next_chunk(py: Python<'_>, stream: &mut TokenStream) -> Result<Option<Chunk>, Failure> {
     loop {
         py.check_signals()?;

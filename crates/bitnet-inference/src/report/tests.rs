@@ -88,9 +88,9 @@ fn figures_follow_from_each_other() {
         report.inputs.iter().flat_map(|input| &input.linears).map(String::as_str).collect();
     assert_eq!(inputs[..2], ["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj"]);
     assert_eq!(inputs.len(), 28);
-    // The perplexity of the quantized model is that of the engine.
-    let engine = crate::Engine::from_checkpoint(&master, &crate::EngineOptions::default()).unwrap();
-    let expected = engine.perplexity(TEXT, 100, Some(1), |_, _| Ok::<(), Error>(())).unwrap().perplexity;
+    // The perplexity of the quantized model is that of the loaded model.
+    let model = crate::LoadedModel::from_checkpoint(&master, &crate::LoadOptions::default()).unwrap();
+    let expected = model.perplexity(TEXT, 100, Some(1), |_, _| Ok::<(), Error>(())).unwrap().perplexity;
     assert!((report.end_to_end.quantized_perplexity / expected - 1.0).abs() < 1e-12);
 }
 

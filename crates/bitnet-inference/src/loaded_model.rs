@@ -20,7 +20,7 @@ use crate::{Error, Result};
 
 /// How to run a model.
 #[derive(Debug, Clone, Default)]
-pub struct EngineOptions {
+pub struct LoadOptions {
     /// Where to run it.
     pub device: Device,
     /// Number of threads; `None` takes the physical cores this process may use.
@@ -35,7 +35,7 @@ pub struct EngineOptions {
 
 /// A model that is ready to run.
 #[derive(Debug)]
-pub struct Engine {
+pub struct LoadedModel {
     config: ModelConfig,
     summary: Summary,
     /// A checkpoint without one still computes logits of token ids.
@@ -48,19 +48,19 @@ pub struct Engine {
     pooling: Pooling,
 }
 
-impl Engine {
+impl LoadedModel {
     /// Loads the checkpoint at `path`: a folder or a GGUF file.
-    pub fn open(path: &Path, options: &EngineOptions) -> Result<Arc<Self>> {
+    pub fn open(path: &Path, options: &LoadOptions) -> Result<Arc<Self>> {
         Self::from_checkpoint(&Checkpoint::open_with(path, &options.gguf)?, options)
     }
 
     /// Loads the embedded model, bitnet-tiny.
-    pub fn embedded(options: &EngineOptions) -> Result<Arc<Self>> {
+    pub fn embedded(options: &LoadOptions) -> Result<Arc<Self>> {
         Self::from_checkpoint(&Checkpoint::embedded()?, options)
     }
 
     /// Prepares the model of a checkpoint.
-    pub fn from_checkpoint(checkpoint: &Checkpoint, options: &EngineOptions) -> Result<Arc<Self>> {
+    pub fn from_checkpoint(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Arc<Self>> {
         options.cpu.check()?;
         let pool = Arc::new(ThreadPool::new(options.threads.unwrap_or_else(ThreadPool::default_threads))?);
         // A large vocabulary takes as long to read as the weights.
@@ -194,7 +194,7 @@ impl Engine {
 fn load(
     checkpoint: &Checkpoint,
     pool: Arc<ThreadPool>,
-    options: &EngineOptions,
+    options: &LoadOptions,
 ) -> Result<(ModelConfig, Summary, Box<dyn Backend>)> {
     let mut model = Model::load(checkpoint, &pool)?;
     if let Some(mode) = options.activations {

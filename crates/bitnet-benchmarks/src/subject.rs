@@ -42,7 +42,7 @@ impl Subject {
     }
 
     /// Starts a sequence of at most `capacity` tokens.
-    pub fn start(&self, capacity: usize) -> Result<Box<dyn Sequence>> {
+    pub fn start(&self, capacity: usize) -> Result<Sequence> {
         self.backend.start(capacity)
     }
 }

@@ -108,16 +108,16 @@ impl Test {
             Self::Prefill(tokens) => {
                 let ids: Vec<u32> = (0..tokens as u64).map(token).collect();
                 let start = Instant::now();
-                read(&mut *sequence, &ids, check)?;
+                read(&mut sequence, &ids, check)?;
                 Ok((start.elapsed().as_secs_f64(), sequence.traffic()))
             }
             Self::Decode(tokens) => {
                 let ids: Vec<u32> = (0..DECODE_PROMPT as u64).map(token).collect();
-                let mut id = read(&mut *sequence, &ids, check)?;
+                let mut id = read(&mut sequence, &ids, check)?;
                 let before = sequence.traffic();
                 let start = Instant::now();
                 for _ in 0..tokens {
-                    id = read(&mut *sequence, &[id], check)?;
+                    id = read(&mut sequence, &[id], check)?;
                 }
                 Ok((start.elapsed().as_secs_f64(), sequence.traffic() - before))
             }
@@ -127,7 +127,7 @@ impl Test {
 
 /// Feeds `ids` and gives the most probable next token.
 fn read<E: From<Error>>(
-    sequence: &mut dyn Sequence,
+    sequence: &mut Sequence,
     ids: &[u32],
     check: &mut impl FnMut() -> Result<(), E>,
 ) -> Result<u32, E> {

@@ -66,7 +66,8 @@ pub struct CompactRows {
     dither: Vec<f32>,
 }
 
-/// The activations of one token as [`CompactRows::scores`] reads them, allocated once.
+/// The activations of one token as [`CompactRows::scores`] reads them, allocated once and
+/// used again.
 #[derive(Debug, Clone, Default)]
 pub struct SplitActivations {
     high: Vec<i8>,
@@ -75,6 +76,9 @@ pub struct SplitActivations {
     unit: f64,
     /// The sum of the integers.
     total: i64,
+    /// What to subtract from a sum of codes and integers, `sum of (3.5 + u) x`.
+    offset: f64,
+    margin: Option<Margin>,
 }
 
 /// What is known of the products of one token: how many steps of its row a product is from its score at most.
@@ -134,7 +138,12 @@ impl CompactRows {
         self.rows
     }
 
-    /// Bytes that [`Self::scores`] reads.
+    /// Bytes of all that is kept.
+    pub fn memory_bytes(&self) -> usize {
+        self.codes.len() + self.bits.len() + size_of_val(&*self.steps) + size_of_val(&*self.dither)
+    }
+
+    /// Bytes that [`Self::scores`] reads, however many tokens there are.
     pub fn size_bytes(&self) -> usize {
         self.codes.len()
     }
@@ -144,22 +153,27 @@ impl CompactRows {
         self.row_bytes
     }
 
-    /// Writes an approximation of every product `w . x` to `scores`, and returns how far it may be from the product.
-    /// `None` when `x` is not finite.
+    /// Writes approximations of all products `w . x` of some tokens to `scores`, `[tokens, rows]`: `x` is `[tokens, cols]`,
+    /// and `tokens` has room for what is read of them. [`SplitActivations::margin`] says how far scores may be from the
+    /// products.
     #[expect(unsafe_code, reason = "threads write disjoint scores")]
     pub fn scores(
         &self,
         pool: &ThreadPool,
         kernel: &TernaryKernel,
         x: &[f32],
-        split: &mut SplitActivations,
+        tokens: &mut [SplitActivations],
         scores: &mut [f32],
-    ) -> Option<Margin> {
-        /// Rows whose sums are held at a time.
+    ) {
+        /// Rows whose sums are held at a time, and whose codes stay in a cache for all tokens.
         const ROWS: usize = 64;
-        assert_eq!((x.len(), scores.len()), (self.cols, self.rows), "x is a row, scores are a column");
-        let offset = split.fill(x, &self.dither, self.row_bytes * GROUPS)?;
-        let (unit, row_bytes) = (split.unit, LINES * self.row_bytes);
+        let expected = (tokens.len() * self.cols, tokens.len() * self.rows);
+        assert_eq!((x.len(), scores.len()), expected, "tokens are rows of x, and of scores");
+        for (token, x) in tokens.iter_mut().zip(x.chunks_exact(self.cols)) {
+            token.fill(x, &self.dither, self.row_bytes * GROUPS);
+        }
+        let tokens = &*tokens;
+        let row_bytes = LINES * self.row_bytes;
         let out = DisjointSlice::new(scores);
         pool.split(self.rows, ROWS, |range| {
             let mut sums = [0; ROWS];
@@ -167,20 +181,17 @@ impl CompactRows {
                 let end = range.end.min(start + ROWS);
                 let sums = &mut sums[..end - start];
                 let codes = &self.codes[start * row_bytes..end * row_bytes];
-                kernel.octal_products(codes, row_bytes, &split.high, &split.low, sums);
-                // SAFETY: ranges are disjoint.
-                let out = unsafe { out.part(start..end) };
-                for ((out, sum), step) in out.iter_mut().zip(sums).zip(&self.steps[start..end]) {
-                    *out = ((*sum as f64 - offset) * unit) as f32 * step;
+                for (token, split) in tokens.iter().enumerate() {
+                    kernel.octal_products(codes, row_bytes, &split.high, &split.low, sums);
+                    let first = token * self.rows;
+                    // SAFETY: ranges of rows are disjoint, and so are those of tokens.
+                    let out = unsafe { out.part(first + start..first + end) };
+                    for ((out, sum), step) in out.iter_mut().zip(&*sums).zip(&self.steps[start..end]) {
+                        *out = ((*sum as f64 - split.offset) * split.unit) as f32 * step;
+                    }
                 }
             }
         });
-        let norm = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-        let rounding_of_x = 0.5 * unit * self.cols as f64 * f64::from(CENTRE + 0.5);
-        // The last term: float32 sums of products of up to 4 steps, in the approximation and in the product itself.
-        let margin = |deviations: f64| ((deviations + 0.02) * norm + rounding_of_x) as f32;
-        let deviations = f64::from(DEVIATIONS);
-        Some(Margin { score: margin(deviations), refined: margin(deviations / 2.0) })
     }
 
     /// The most that the products of `rows` can be above or below their scores: infinite, or no number, for a row that
@@ -206,24 +217,20 @@ impl CompactRows {
 }
 
 impl SplitActivations {
-    /// Room for `cols` activations: up to there nothing is allocated again.
-    pub fn with_capacity(cols: usize) -> Self {
-        let padded = cols.next_multiple_of(BLOCK_COLS);
-        let (high, low) = (Vec::with_capacity(padded), Vec::with_capacity(padded));
-        Self { high, low, unit: 0.0, total: 0 }
+    /// How far scores may be from the products; `None` when the token was not finite, and its scores say nothing.
+    pub fn margin(&self) -> Option<Margin> {
+        self.margin
     }
 
-    /// Rounds `x` to 16 bits; returns what to subtract from a sum of codes and integers, `sum of (3.5 + u) x`.
-    fn fill(&mut self, x: &[f32], dither: &[f32], padded: usize) -> Option<f64> {
+    /// Rounds `x` to 16 bits, padded with zeros; to nothing but zeros when it is not finite.
+    fn fill(&mut self, x: &[f32], dither: &[f32], padded: usize) {
+        let is_finite = x.iter().all(|x| x.is_finite());
         let largest = x.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-        if !x.iter().all(|x| x.is_finite()) {
-            return None;
-        }
         let unit = f64::from(largest.max(f32::MIN_POSITIVE) / LARGEST_X);
         self.high.clear();
         self.low.clear();
         let (mut offset, mut total) = (0.0, 0);
-        for (x, u) in x.iter().zip(dither) {
+        for (x, u) in x.iter().zip(dither).take(if is_finite { x.len() } else { 0 }) {
             let integer = (f64::from(*x) / unit).round() as i32;
             let high = (integer + 128) >> 8;
             self.high.push(high as i8);
@@ -233,8 +240,20 @@ impl SplitActivations {
         }
         self.high.resize(padded, 0);
         self.low.resize(padded, 0);
-        (self.unit, self.total) = (unit, total);
-        Some(offset)
+        (self.unit, self.total, self.offset) = (unit, total, offset);
+        self.margin = is_finite.then(|| Margin::new(x, unit));
+    }
+}
+
+impl Margin {
+    /// Of activations `x` that were rounded to multiples of `unit`.
+    fn new(x: &[f32], unit: f64) -> Self {
+        let norm = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let rounding_of_x = 0.5 * unit * x.len() as f64 * f64::from(CENTRE + 0.5);
+        // The last term: float32 sums of products of up to 4 steps, in the approximation and in the product itself.
+        let margin = |deviations: f64| ((deviations + 0.02) * norm + rounding_of_x) as f32;
+        let deviations = f64::from(DEVIATIONS);
+        Self { score: margin(deviations), refined: margin(deviations / 2.0) }
     }
 }
 
@@ -299,8 +318,10 @@ mod tests {
     fn scores(isa: Isa, rows: &CompactRows, x: &[f32]) -> Option<[Bounds; 2]> {
         let mut scores = vec![0.0; rows.rows()];
         let kernel = TernaryKernel::new(isa).unwrap();
-        let mut split = SplitActivations::with_capacity(x.len());
-        let margin = rows.scores(&ThreadPool::new(2).unwrap(), &kernel, x, &mut split, &mut scores)?;
+        let mut split = [SplitActivations::default()];
+        rows.scores(&ThreadPool::new(2).unwrap(), &kernel, x, &mut split, &mut scores);
+        let [split] = split;
+        let margin = split.margin()?;
         let refined = |(row, score): (usize, &f32)| rows.refined(&kernel, &split, margin, row, *score);
         let refined = scores.iter().enumerate().map(refined).collect();
         let distances = rows.distances(margin, 0..rows.rows());
@@ -350,6 +371,25 @@ mod tests {
             });
             let variance = errors.map(|error| error * error).sum::<f64>() / rows as f64;
             assert!((variance * 12.0 - 1.0).abs() < 0.3, "{variance}");
+        }
+    }
+
+    #[test]
+    fn tokens_together_have_the_scores_they_have_alone() {
+        let (rows, cols, tokens) = (150, 70, 5);
+        let w: Vec<f32> = (0..rows * cols).map(|i| (i * 7919 % 1009) as f32 / 504.0 - 1.0).collect();
+        let x: Vec<f32> = (0..tokens * cols).map(|i| (i * 31 % 97) as f32 - 48.0).collect();
+        let compact = compact(rows, cols, &w);
+        let (pool, kernel) =
+            (ThreadPool::new(2).unwrap(), TernaryKernel::new(Isa::selected().unwrap()).unwrap());
+        let mut splits = vec![SplitActivations::default(); tokens];
+        let mut together = vec![0.0; tokens * rows];
+        compact.scores(&pool, &kernel, &x, &mut splits, &mut together);
+        for (token, (x, together)) in x.chunks_exact(cols).zip(together.chunks_exact(rows)).enumerate() {
+            let (mut split, mut alone) = ([SplitActivations::default()], vec![0.0; rows]);
+            compact.scores(&pool, &kernel, x, &mut split, &mut alone);
+            assert_eq!(together, alone);
+            assert_eq!(splits[token].margin(), split[0].margin());
         }
     }
 

@@ -3,61 +3,81 @@
 pub mod cpu;
 mod cut;
 mod kv_type;
+mod page;
+mod sequence;
 mod traffic;
+mod work;
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 pub use cut::{Candidate, Cut};
 pub use kv_type::KvType;
+pub use page::{PAGE, Page};
+pub use sequence::Sequence;
 pub use traffic::Traffic;
+pub use work::{Choice, Limits, Work};
 
 use crate::Result;
 
 /// A model prepared for a device.
 pub trait Backend: Send + Sync + Debug {
     /// Name of the device, as in `--device`.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// What computes: instruction set, number of threads.
     fn description(&self) -> String;
 
-    /// Starts a sequence of at most `capacity` tokens; all its memory is allocated here.
-    fn start(&self, capacity: usize) -> Result<Box<dyn Sequence>>;
+    /// Bytes of the prepared weights.
+    fn weight_bytes(&self) -> usize;
+
+    /// How keys and values are stored where nothing else is asked for.
+    fn kv_type(&self) -> KvType;
+
+    /// Bytes of keys and values of a page.
+    fn page_bytes(&self, kv_type: KvType) -> usize;
+
+    /// Starts a session with room for `limits`; all its memory is allocated here.
+    ///
+    /// Errors: [`crate::Error::OutOfMemory`].
+    fn open(&self, limits: Limits, kv_type: KvType) -> Result<Box<dyn Session>>;
+
+    /// Starts a session for one sequence of at most `capacity` tokens.
+    fn start(&self, capacity: usize) -> Result<Sequence> {
+        let limits = Limits::sequence(capacity);
+        Ok(Sequence::new(self.open(limits, self.kv_type())?, limits))
+    }
 }
 
-/// One sequence of tokens with its KV cache.
-pub trait Sequence: Send + Debug {
-    /// Tokens the sequence holds.
-    fn len(&self) -> usize;
-
-    /// Whether nothing was fed yet.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The most tokens one call takes at full speed; longer inputs are fed in pieces.
-    fn chunk(&self) -> usize;
-
-    /// Appends at most [`Self::chunk`] tokens. What follows the last `outputs` of them can be asked for afterwards; of
-    /// the others, what only their logits need is not computed.
+/// A KV cache, and the buffers to run batches of tokens of several sequences with it.
+///
+/// A token's outputs are the same bits whatever shares its batch, and whether its prompt came in one piece or several.
+pub trait Session: Send + Debug {
+    /// Runs a batch: keys and values of its tokens are written to their pages.
     ///
-    /// Errors: [`crate::Error::ContextLength`] beyond the capacity, [`crate::Error::TokenOutOfRange`].
-    fn feed(&mut self, ids: &[u32], outputs: usize) -> Result<()>;
+    /// Errors: [`crate::Error::TokenOutOfRange`]; those of the device. A batch that failed may be run again: what its
+    /// tokens wrote counts only when their position is in front of the next batch's.
+    fn execute(&mut self, batch: &[Work<'_>]) -> Result<()>;
 
-    /// What the last norm gives for the last `count` tokens of the last call of [`Self::feed`], `[count, hidden_size]`;
-    /// `count` is at most the `outputs` of that call.
-    fn hidden(&mut self, count: usize) -> &[f32];
+    /// What the last norm gives for these outputs of the last batch, `[outputs, hidden_size]`. Outputs are counted
+    /// through the batch, those of the first sequence first.
+    fn hidden(&mut self, outputs: Range<usize>) -> &[f32];
 
-    /// The logits of the last `count` tokens of the last call of [`Self::feed`], `[count, vocab_size]`; `count` is at
-    /// most the `outputs` of that call.
-    fn logits(&mut self, count: usize) -> Result<&[f32]>;
+    /// The logits of these outputs of the last batch, `[outputs, vocab_size]`.
+    fn logits(&mut self, outputs: Range<usize>) -> Result<&[f32]>;
 
-    /// The tokens that may follow the last one: at least all that `cut` keeps, in the order of their ids, with the same
-    /// logits that [`Self::logits`] gives.
+    /// Finds what may follow some outputs of the last batch; [`Self::candidates`] has the answers.
+    fn choose(&mut self, choices: &[Choice<'_>]) -> Result<()>;
+
+    /// The answer to one of the last choices: at least all tokens that its cut keeps, in the order of their ids, with
+    /// the same logits that [`Self::logits`] gives.
     ///
     /// Errors: [`crate::Error::NotFinite`] when the model gives no numbers.
-    fn candidates(&mut self, cut: &Cut<'_>) -> Result<&[Candidate]>;
+    fn candidates(&self, choice: usize) -> Result<&[Candidate]>;
 
-    /// What was read from memory since the sequence started.
+    /// Copies keys and values of a page.
+    fn copy_page(&mut self, from: Page, to: Page);
+
+    /// What was read from memory since the session started.
     fn traffic(&self) -> Traffic;
 }

@@ -24,7 +24,6 @@ pub use self::calibration::LinearInput;
 use self::divergence::Divergence;
 pub use self::divergence::EndToEnd;
 pub use self::layers::Layer;
-use crate::backend::Sequence;
 use crate::backend::cpu::{CpuBackend, CpuOptions, Observed};
 use crate::config::{ModelConfig, WeightForm};
 use crate::model::Model;

@@ -1,74 +1,86 @@
-//! The forward pass of a chunk of tokens.
+//! The forward pass of a batch.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::CpuSequence;
+use super::CpuSession;
 use super::attention::{attention, rotate, rotate_and_store};
 use super::compute::Input;
 use super::mlp::mlp;
-use super::prepared::PreparedLinear;
+use super::prepared::{Prepared, PreparedLinear};
+use super::rows::Rows;
 use super::scratch::Scratch;
 use crate::Result;
+use crate::backend::Work;
 use crate::model::Attention;
 
 /// What a forward pass shows on its way.
 #[derive(Debug)]
 pub(crate) enum Observed<'a> {
-    /// The residual stream in front of a block, `[tokens, hidden_size]`.
+    /// The residual stream in front of a block, `[rows, hidden_size]`.
     #[cfg_attr(not(test), expect(dead_code, reason = "tests compare it with golden states"))]
     Stream(&'a [f32]),
-    /// What these of [`crate::model::Block::linears`] multiply, `[tokens, width]`. Ternary ones that take it to int8 in the
+    /// What these of [`crate::model::Block::linears`] multiply, `[rows, width]`. Ternary ones that take it to int8 in the
     /// pass of its norm do not show it.
     Input(Range<usize>, &'a [f32]),
 }
 
-impl CpuSequence {
-    /// Runs all blocks over `ids` and appends them to the cache; the residual stream stays in the scratch buffers.
-    /// The last block gives keys and values of all tokens, and the stream of the last `outputs` alone.
+impl CpuSession {
+    /// Runs all blocks over a batch and writes its keys and values; what the last norm gives for its outputs stays in the
+    /// scratch buffers. The last block gives keys and values of all tokens, and the stream of the outputs alone.
     /// `observe(layer, observed)` sees every block at work.
     pub(super) fn forward(
         &mut self,
-        ids: &[u32],
-        outputs: usize,
+        batch: &[Work<'_>],
         observe: &mut dyn FnMut(usize, Observed<'_>),
     ) -> Result<()> {
         let model = Arc::clone(&self.model);
         let config = &model.config;
         let hidden_size = config.hidden_size;
-        for (&id, out) in ids.iter().zip(self.scratch.hidden.chunks_exact_mut(hidden_size)) {
-            model.embedding.read_row(id as usize, out);
+        let (all, outputs) = (Rows::all(batch), Rows::outputs(batch));
+        self.embed(batch);
+        for (layer, block) in model.blocks.iter().enumerate() {
+            observe(layer, Observed::Stream(&self.scratch.hidden[..all.len() * hidden_size]));
+            let mut observe = |linears, x: &[f32]| observe(layer, Observed::Input(linears, x));
+            let kept = if layer + 1 == model.blocks.len() { outputs } else { all };
+            self.attention_half(layer, &block.attention, all, kept, &mut observe)?;
+            if kept.len() > 0 {
+                let (scratch, traffic) = (&mut self.scratch, &mut self.traffic);
+                mlp(&self.compute, config, &block.mlp, scratch, kept.len(), traffic, &mut observe)?;
+            }
+        }
+        let Scratch { hidden, outputs: normed, .. } = &mut self.scratch;
+        normed.resize(outputs.len() * hidden_size, 0.0);
+        let hidden = &hidden[..normed.len()];
+        self.compute.rms_norm(hidden, &model.norm, config.rms_norm_eps, normed);
+        Ok(())
+    }
+
+    /// Writes the rows of the embedding to the residual stream.
+    fn embed(&mut self, batch: &[Work<'_>]) {
+        let Prepared { config, embedding, .. } = &*self.model;
+        let ids = batch.iter().flat_map(|work| work.ids);
+        let mut rows = self.scratch.hidden.chunks_exact_mut(config.hidden_size);
+        for (&id, out) in ids.zip(&mut rows) {
+            embedding.read_row(id as usize, out);
             if let Some(scale) = config.embedding_scale {
                 for x in out {
                     *x *= scale;
                 }
             }
         }
-        let row_bytes = model.embedding.size_bytes() / model.embedding.rows();
-        self.traffic.weight_bytes += (ids.len() * row_bytes) as u64;
-        for (layer, block) in model.blocks.iter().enumerate() {
-            observe(layer, Observed::Stream(&self.scratch.hidden[..ids.len() * hidden_size]));
-            let mut observe = |linears, x: &[f32]| observe(layer, Observed::Input(linears, x));
-            let is_last = layer + 1 == model.blocks.len();
-            let kept = if is_last { ids.len() - outputs.min(ids.len())..ids.len() } else { 0..ids.len() };
-            self.attention_half(layer, &block.attention, ids.len(), kept.clone(), &mut observe)?;
-            if !kept.is_empty() {
-                let (scratch, traffic) = (&mut self.scratch, &mut self.traffic);
-                mlp(&self.compute, config, &block.mlp, scratch, kept.clone(), traffic, &mut observe)?;
-            }
-            self.outputs = kept;
-        }
-        self.cache.advance(ids.len());
-        Ok(())
+        let row_bytes = embedding.size_bytes() / embedding.rows();
+        self.traffic.weight_bytes += (Rows::all(batch).len() * row_bytes) as u64;
     }
 
-    /// `hidden += post_norm(o(sub_norm(attention(norm(hidden)))))` for the tokens `kept`; keys and values of all `tokens`.
+    /// `hidden += post_norm(o(sub_norm(attention(norm(hidden)))))` for the rows `kept`, which then are the only ones; keys
+    /// and values of `all` rows.
     fn attention_half(
         &mut self,
         layer: usize,
         part: &Attention<PreparedLinear>,
-        tokens: usize,
-        kept: Range<usize>,
+        all: Rows<'_>,
+        kept: Rows<'_>,
         observe: &mut dyn FnMut(Range<usize>, &[f32]),
     ) -> Result<()> {
         let config = &self.model.config;
@@ -77,46 +89,53 @@ impl CpuSequence {
         let width = config.hidden_size;
         let (q_width, kv_width) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let q = &mut q[..kept.len() * q_width];
-        let (k, v) = (&mut k[..tokens * kv_width], &mut v[..tokens * kv_width]);
+        let (k, v) = (&mut k[..all.len() * kv_width], &mut v[..all.len() * kv_width]);
         let eps = config.rms_norm_eps;
-        let input = |x| Input { x, norm: Some(&part.norm), eps };
-        let all = input(&hidden[..tokens * width]);
+        let norm = Some(&*part.norm);
         let (q_output, k_output, v_output) = ((&part.q, &mut *q), (&part.k, &mut *k), (&part.v, &mut *v));
-        if kept.len() == tokens {
-            let outputs = [q_output, k_output, v_output];
-            if let Some(x) = compute.linears(all, normed, quantized, outputs)? {
+        if kept.len() == all.len() {
+            let input = Input { x: &hidden[..all.len() * width], norm, eps };
+            if let Some(x) = compute.linears(input, normed, quantized, [q_output, k_output, v_output])? {
                 observe(0..3, x);
             }
         } else {
-            compute.linears(all, normed, quantized, [k_output, v_output])?;
-            if !kept.is_empty() {
-                let last = input(&hidden[kept.start * width..kept.end * width]);
-                compute.linears(last, normed, quantized, [q_output])?;
+            let input = Input { x: &hidden[..all.len() * width], norm, eps };
+            compute.linears(input, normed, quantized, [k_output, v_output])?;
+            keep_outputs(hidden, all, kept, width);
+            if kept.len() > 0 {
+                let input = Input { x: &hidden[..kept.len() * width], norm, eps };
+                compute.linears(input, normed, quantized, [q_output])?;
             }
         }
         compute.norm_heads(q, part.q_norm.as_deref(), eps, normed);
         compute.norm_heads(k, part.k_norm.as_deref(), eps, normed);
-        let position = self.cache.len() + kept.start;
         let rope = config.local(layer).and(self.local_rope.as_ref()).unwrap_or(&self.rope);
-        rotate(compute, config, rope, position, config.heads, q);
-        rotate_and_store(compute, config, rope, &mut self.cache, layer, k, v);
+        rotate(compute, config, rope, kept, config.heads, q);
+        rotate_and_store(compute, config, rope, &mut self.cache, layer, all, k, v);
         let bytes = |linears: &[&PreparedLinear]| -> u64 {
             linears.iter().map(|linear| linear.weight_bytes() as u64).sum()
         };
         self.traffic.weight_bytes += bytes(&[&part.k, &part.v]);
-        if kept.is_empty() {
+        if kept.len() == 0 {
             return Ok(());
         }
         let attended = &mut attended[..q.len()];
-        self.traffic.kv_bytes += attention(compute, config, &self.cache, layer, position, q, attended);
+        self.traffic.kv_bytes += attention(compute, config, &self.cache, layer, kept, q, attended);
         let input = Input { x: attended, norm: part.sub_norm.as_deref(), eps };
         let added = &mut added[..kept.len() * width];
         if let Some(x) = compute.linears(input, normed, quantized, [(&part.o, &mut *added)])? {
             observe(3..4, x);
         }
-        let hidden = &mut hidden[kept.start * width..kept.end * width];
-        compute.add_normed(hidden, added, part.post_norm.as_deref(), eps, normed);
+        compute.add_normed(&mut hidden[..kept.len() * width], added, part.post_norm.as_deref(), eps, normed);
         self.traffic.weight_bytes += bytes(&[&part.q, &part.o]);
         Ok(())
+    }
+}
+
+/// Moves the rows `kept` of the residual stream, which holds `all`, to its beginning.
+fn keep_outputs(hidden: &mut [f32], all: Rows<'_>, kept: Rows<'_>, width: usize) {
+    for (from, to) in all.spans().zip(kept.spans()) {
+        let first = from.row + to.skipped;
+        hidden.copy_within(first * width..(first + to.tokens) * width, to.row * width);
     }
 }

@@ -1,29 +1,27 @@
 //! Keys and values of the tokens so far.
 //!
-//! Positions lie in blocks. Within a group of 16 positions keys are transposed, `[head_dim][16]`, so that the scores of 16
-//! positions are computed side by side; values are `[positions, head_dim]`. Stored as float32 they are read in place;
-//! the smaller types are widened block by block, once for all query heads that share them.
+//! Within a group of 16 positions of a page keys are transposed, `[head_dim][16]`, so that the scores of 16 positions are
+//! computed side by side; values are `[positions, head_dim]`. Stored as float32 they are read in place; the smaller types
+//! are widened page by page, once for all query heads that share them.
+
+use std::ops::Range;
 
 use bitnet_core::POSITIONS;
 use half::f16;
 
-use crate::backend::KvType;
+use crate::backend::{KvType, PAGE, Page};
 use crate::config::ModelConfig;
 use crate::{Error, Result};
 
-/// Positions whose scores are held at once.
-pub(super) const BLOCK: usize = 64;
-
-/// Per layer and KV head: keys and values of `capacity` positions.
+/// Per page, layer and KV head: keys and values of [`PAGE`] positions.
 #[derive(Debug)]
 pub(super) struct KvCache {
     keys: Store,
     values: Store,
+    pages: usize,
+    layers: usize,
     kv_heads: usize,
     head_dim: usize,
-    /// A multiple of 16.
-    capacity: usize,
-    len: usize,
 }
 
 /// The elements in one of the types.
@@ -90,39 +88,57 @@ impl Store {
             }
         }
     }
+
+    /// Copies `positions`, each of `width` elements, to those from `to` on.
+    fn copy(&mut self, positions: Range<usize>, to: usize, width: usize) {
+        let elements = positions.start * width..positions.end * width;
+        match self {
+            Self::F32(values) => values.copy_within(elements, to * width),
+            Self::F16(values) => values.copy_within(elements, to * width),
+            Self::I8(codes, scales) => {
+                codes.copy_within(elements, to * width);
+                scales.copy_within(positions, to);
+            }
+        }
+    }
 }
 
 impl KvCache {
-    /// Whether keys and values of `capacity` tokens can be allocated.
-    ///
-    /// Errors: [`Error::OutOfMemory`]. Without this a context that a config only claims would abort the process.
-    pub(super) fn check_memory(config: &ModelConfig, kind: KvType, capacity: usize) -> Result<()> {
-        let factors = [2, config.layers, config.kv_heads, config.head_dim, kind.size_bytes()];
-        let padded = capacity.checked_add(POSITIONS);
-        let bytes = padded.and_then(|positions| {
-            factors.iter().try_fold(positions, |product, &factor| product.checked_mul(factor))
-        });
-        let fits = bytes.is_some_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
-        if fits { Ok(()) } else { Err(Error::OutOfMemory { tokens: capacity }) }
+    /// Bytes of keys and values of a page.
+    pub(super) fn page_bytes(config: &ModelConfig, kind: KvType) -> usize {
+        PAGE * config.layers * config.kv_heads * position_bytes(kind, config.head_dim)
     }
 
-    pub(super) fn new(config: &ModelConfig, kind: KvType, capacity: usize) -> Self {
-        let capacity = capacity.next_multiple_of(POSITIONS);
-        let positions = config.layers * config.kv_heads * capacity;
+    /// Whether `pages` can be allocated for sequences of `tokens`.
+    ///
+    /// Errors: [`Error::OutOfMemory`]. Without this a context that a config only claims would abort the process.
+    pub(super) fn check_memory(
+        config: &ModelConfig,
+        kind: KvType,
+        pages: usize,
+        tokens: usize,
+    ) -> Result<()> {
+        let bytes = pages.checked_mul(Self::page_bytes(config, kind));
+        let fits = bytes.is_some_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
+        if fits { Ok(()) } else { Err(Error::OutOfMemory { tokens }) }
+    }
+
+    pub(super) fn new(config: &ModelConfig, kind: KvType, pages: usize) -> Self {
+        let positions = pages * config.layers * config.kv_heads * PAGE;
         let store = || Store::new(kind, positions * config.head_dim, positions);
         Self {
             keys: store(),
             values: store(),
+            pages,
+            layers: config.layers,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
-            capacity,
-            len: 0,
         }
     }
 
-    /// Tokens held in every layer.
-    pub(super) fn len(&self) -> usize {
-        self.len
+    /// Number of pages.
+    pub(super) fn pages(&self) -> usize {
+        self.pages
     }
 
     /// Width of a head.
@@ -130,49 +146,45 @@ impl KvCache {
         self.head_dim
     }
 
-    /// Counts tokens whose keys and values all layers have written.
-    pub(super) fn advance(&mut self, tokens: usize) {
-        self.len += tokens;
-    }
-
-    /// Whether elements are read in place, so that nothing is gained by sharing a block between heads.
+    /// Whether elements are read in place, so that nothing is gained by sharing a page between heads.
     pub(super) fn is_read_in_place(&self) -> bool {
         matches!(self.keys, Store::F32(_))
     }
 
     /// Bytes of keys and values of one position of one head.
     pub(super) fn position_bytes(&self) -> usize {
-        2 * match self.keys {
-            Store::F32(_) => 4 * self.head_dim,
-            Store::F16(_) => 2 * self.head_dim,
-            Store::I8(..) => self.head_dim + 4,
-        }
+        let kind = match self.keys {
+            Store::F32(_) => KvType::F32,
+            Store::F16(_) => KvType::F16,
+            Store::I8(..) => KvType::I8,
+        };
+        position_bytes(kind, self.head_dim)
     }
 
-    /// Writes the keys and values (`[kv_heads * head_dim]` each) of one token of one layer.
-    pub(super) fn write(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
-        assert!(position < self.capacity, "position {position} of {}", self.capacity);
+    /// Writes the keys and values (`[kv_heads * head_dim]` each) of one token of one layer to place `slot` of a page.
+    pub(super) fn write(&mut self, layer: usize, page: Page, slot: usize, keys: &[f32], values: &[f32]) {
+        assert!(slot < PAGE, "place {slot} of {PAGE}");
         let width = self.head_dim;
         for (head, (keys, values)) in keys.chunks_exact(width).zip(values.chunks_exact(width)).enumerate() {
-            let first = self.first_position(layer, head);
-            let group = (first + position / POSITIONS * POSITIONS) * width + position % POSITIONS;
-            self.keys.write(first + position, keys, |i| group + i * POSITIONS);
-            self.values.write(first + position, values, |i| (first + position) * width + i);
+            let first = self.first_position(layer, page, head);
+            let group = (first + slot / POSITIONS * POSITIONS) * width + slot % POSITIONS;
+            self.keys.write(first + slot, keys, |i| group + i * POSITIONS);
+            self.values.write(first + slot, values, |i| (first + slot) * width + i);
         }
     }
 
-    /// Keys and values of the block of positions that begins at `start`, filled up to a group of 16: `[16s][head_dim][16]`
-    /// and `[positions, head_dim]`.
-    pub(super) fn block<'a>(
+    /// Keys and values of the first `positions` of a page, filled up to a group of 16: `[16s][head_dim][16]` and
+    /// `[positions, head_dim]`.
+    pub(super) fn read<'a>(
         &'a self,
         layer: usize,
+        page: Page,
         head: usize,
-        start: usize,
+        positions: usize,
         buffers: &'a mut [Vec<f32>; 2],
     ) -> (&'a [f32], &'a [f32]) {
-        let positions = BLOCK.min(self.capacity - start);
-        let first = self.first_position(layer, head) + start;
-        let (width, len) = (self.head_dim, positions * self.head_dim);
+        let first = self.first_position(layer, page, head);
+        let (width, len) = (self.head_dim, positions.next_multiple_of(POSITIONS) * self.head_dim);
         let [keys, values] = buffers;
         let group = width * POSITIONS;
         let key_scale = |i: usize| i / group * POSITIONS + i % POSITIONS;
@@ -182,7 +194,22 @@ impl KvCache {
         )
     }
 
-    fn first_position(&self, layer: usize, head: usize) -> usize {
-        (layer * self.kv_heads + head) * self.capacity
+    /// Copies all of a page.
+    pub(super) fn copy(&mut self, from: Page, to: Page) {
+        let positions = self.layers * self.kv_heads * PAGE;
+        let (from, to) = (from.0 as usize * positions, to.0 as usize * positions);
+        for store in [&mut self.keys, &mut self.values] {
+            store.copy(from..from + positions, to, self.head_dim);
+        }
     }
+
+    fn first_position(&self, layer: usize, page: Page, head: usize) -> usize {
+        ((page.0 as usize * self.layers + layer) * self.kv_heads + head) * PAGE
+    }
+}
+
+/// Bytes of keys and values of one position of one head.
+fn position_bytes(kind: KvType, head_dim: usize) -> usize {
+    let scale = if kind == KvType::I8 { size_of::<f32>() } else { 0 };
+    2 * (kind.size_bytes() * head_dim + scale)
 }

@@ -18,27 +18,25 @@ use crate::backend::Traffic;
 use crate::config::ModelConfig;
 use crate::model::Mlp;
 
-/// `hidden += post_norm(down(sub_norm(act(gate(n)) * up(n))))`, `n = norm(hidden)`, for some tokens of the scratch buffer.
+/// `hidden += post_norm(down(sub_norm(act(gate(n)) * up(n))))`, `n = norm(hidden)`, for the first
+/// `tokens` of the scratch buffer.
 pub(super) fn mlp(
     compute: &Compute,
     config: &ModelConfig,
     part: &Mlp<PreparedLinear>,
     s: &mut Scratch,
-    tokens: Range<usize>,
+    tokens: usize,
     traffic: &mut Traffic,
     observe: &mut dyn FnMut(Range<usize>, &[f32]),
 ) -> Result<()> {
-    let rows = tokens.start * config.hidden_size..tokens.end * config.hidden_size;
     match part.sparse() {
-        Some(linears) if tokens.len() == 1 => {
-            sparse(compute, config, part, linears, s, rows.clone(), traffic)?;
-        }
-        _ => dense(compute, config, part, s, rows.clone(), traffic, observe)?,
+        Some(linears) if tokens == 1 => sparse(compute, config, part, linears, s, traffic)?,
+        _ => dense(compute, config, part, s, tokens, traffic, observe)?,
     }
-    let width = rows.len();
+    let width = tokens * config.hidden_size;
     let Scratch { hidden, added, normed, .. } = s;
     let (norm, eps) = (part.post_norm.as_deref(), config.rms_norm_eps);
-    compute.add_normed(&mut hidden[rows], &added[..width], norm, eps, normed);
+    compute.add_normed(&mut hidden[..width], &added[..width], norm, eps, normed);
     Ok(())
 }
 
@@ -47,15 +45,15 @@ fn dense(
     config: &ModelConfig,
     part: &Mlp<PreparedLinear>,
     s: &mut Scratch,
-    rows: Range<usize>,
+    tokens: usize,
     traffic: &mut Traffic,
     observe: &mut dyn FnMut(Range<usize>, &[f32]),
 ) -> Result<()> {
-    let (width, inner) = (rows.len(), rows.len() / config.hidden_size * config.intermediate_size);
+    let (width, inner) = (tokens * config.hidden_size, tokens * config.intermediate_size);
     let Scratch { hidden, normed, quantized, gate, up, added, .. } = s;
     let (gate, up) = (&mut gate[..inner], &mut up[..inner]);
     let eps = config.rms_norm_eps;
-    let input = Input { x: &hidden[rows], norm: Some(&part.norm), eps };
+    let input = Input { x: &hidden[..width], norm: Some(&part.norm), eps };
     match &part.up {
         PreparedLinear::Ternary(up)
             if config.activation == Activation::Relu2 && part.gate.is_plain() && part.up.is_plain() =>
@@ -87,14 +85,13 @@ fn sparse(
     part: &Mlp<PreparedLinear>,
     [gate_linear, up_linear, down_linear]: [&PackedLinear; 3],
     s: &mut Scratch,
-    row: Range<usize>,
     traffic: &mut Traffic,
 ) -> Result<()> {
     let Compute { pool, floats, ternary } = compute;
     let Scratch { hidden, normed, quantized, gate, added, chosen, sparse, .. } = s;
     let inner = config.intermediate_size;
-    let (gate, added) = (&mut gate[..inner], &mut added[..row.len()]);
-    let hidden = &hidden[row];
+    let (gate, added) = (&mut gate[..inner], &mut added[..config.hidden_size]);
+    let hidden = &hidden[..config.hidden_size];
     let eps = config.rms_norm_eps;
     let input = Input { x: hidden, norm: Some(&part.norm), eps };
     compute.linears(input, normed, quantized, [(&part.gate, &mut *gate)])?;

@@ -1,12 +1,14 @@
 //! The CPU: threads, vector kernels, and the forward pass written on them.
 
 mod attention;
+mod choices;
 mod compute;
 mod forward;
 mod head;
 mod kv_cache;
 mod mlp;
 mod prepared;
+mod rows;
 mod scaled;
 mod scratch;
 
@@ -21,13 +23,10 @@ pub(crate) use self::forward::Observed;
 use self::kv_cache::KvCache;
 use self::prepared::Prepared;
 use self::scratch::Scratch;
-use super::{Backend, Candidate, Cut, KvType, Sequence, Traffic};
+use super::{Backend, Candidate, Choice, KvType, Limits, Page, Sequence, Session, Traffic, Work};
 use crate::model::Model;
 use crate::rope::RopeTable;
 use crate::{Error, Result};
-
-/// Tokens per step of the prefill: enough for the unpacking of a weight to be small against its use.
-const CHUNK: usize = 512;
 
 /// How to run on the CPU. The defaults lose nothing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,13 +74,18 @@ impl CpuBackend {
     }
 
     /// Starts a sequence that can be looked into.
-    pub(crate) fn sequence(&self, capacity: usize) -> CpuSequence {
-        CpuSequence::new(Arc::clone(&self.model), self.compute.clone(), self.kv_cache, capacity)
+    pub(crate) fn sequence(&self, capacity: usize) -> Sequence<CpuSession> {
+        let limits = Limits::sequence(capacity);
+        Sequence::new(Box::new(self.session(limits, self.kv_cache)), limits)
+    }
+
+    fn session(&self, limits: Limits, kv_type: KvType) -> CpuSession {
+        CpuSession::new(Arc::clone(&self.model), self.compute.clone(), limits, kv_type)
     }
 }
 
 impl Backend for CpuBackend {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "cpu"
     }
 
@@ -91,15 +95,27 @@ impl Backend for CpuBackend {
         format!("{isa}, {packing}, {threads} thread{}", if threads == 1 { "" } else { "s" })
     }
 
-    fn start(&self, capacity: usize) -> Result<Box<dyn Sequence>> {
-        KvCache::check_memory(&self.model.config, self.kv_cache, capacity)?;
-        Ok(Box::new(self.sequence(capacity)))
+    fn weight_bytes(&self) -> usize {
+        self.model.weight_bytes()
+    }
+
+    fn kv_type(&self) -> KvType {
+        self.kv_cache
+    }
+
+    fn page_bytes(&self, kv_type: KvType) -> usize {
+        KvCache::page_bytes(&self.model.config, kv_type)
+    }
+
+    fn open(&self, limits: Limits, kv_type: KvType) -> Result<Box<dyn Session>> {
+        KvCache::check_memory(&self.model.config, kv_type, limits.pages, limits.positions)?;
+        Ok(Box::new(self.session(limits, kv_type)))
     }
 }
 
-/// A sequence on the CPU: its KV cache and the buffers of a step, allocated once.
+/// A session on the CPU: its KV cache and the buffers of a step, allocated once.
 #[derive(Debug)]
-pub(crate) struct CpuSequence {
+pub(crate) struct CpuSession {
     model: Arc<Prepared>,
     compute: Compute,
     rope: RopeTable,
@@ -107,85 +123,81 @@ pub(crate) struct CpuSequence {
     local_rope: Option<RopeTable>,
     cache: KvCache,
     scratch: Scratch,
-    capacity: usize,
-    /// Tokens of the last call of `feed` whose hidden states the scratch buffers hold.
-    outputs: Range<usize>,
+    limits: Limits,
     traffic: Traffic,
 }
 
-impl CpuSequence {
-    fn new(model: Arc<Prepared>, compute: Compute, kv_cache: KvType, capacity: usize) -> Self {
+impl CpuSession {
+    fn new(model: Arc<Prepared>, compute: Compute, limits: Limits, kv_type: KvType) -> Self {
         let config = &model.config;
-        let rope = RopeTable::new(config.rope_theta, &config.rope_scaling, config.head_dim, capacity);
-        let local_rope = config
-            .local
-            .as_ref()
-            .map(|local| RopeTable::new(local.rope_theta, &local.rope_scaling, config.head_dim, capacity));
-        let cache = KvCache::new(config, kv_cache, capacity);
-        let scratch = Scratch::new(config, CHUNK.min(capacity), compute.pool.threads());
-        Self {
-            model,
-            compute,
-            rope,
-            local_rope,
-            cache,
-            scratch,
-            capacity,
-            outputs: 0..0,
-            traffic: Traffic::default(),
-        }
+        let table = |theta, scaling: &_| RopeTable::new(theta, scaling, config.head_dim, limits.positions);
+        let rope = table(config.rope_theta, &config.rope_scaling);
+        let local_rope = config.local.as_ref().map(|local| table(local.rope_theta, &local.rope_scaling));
+        let cache = KvCache::new(config, kv_type, limits.pages);
+        let scratch = Scratch::new(config, limits.tokens, compute.pool.threads());
+        Self { model, compute, rope, local_rope, cache, scratch, limits, traffic: Traffic::default() }
     }
 
+    /// [`Session::execute`], where `observe(layer, observed)` sees every block at work.
+    pub(crate) fn execute_observed(
+        &mut self,
+        batch: &[Work<'_>],
+        observe: &mut dyn FnMut(usize, Observed<'_>),
+    ) -> Result<()> {
+        let tokens: usize = batch.iter().map(|work| work.ids.len()).sum();
+        assert!(tokens <= self.limits.tokens, "a batch of at most {} tokens", self.limits.tokens);
+        batch.iter().try_for_each(|work| self.check(work))?;
+        self.forward(batch, observe)
+    }
+
+    fn check(&self, work: &Work<'_>) -> Result<()> {
+        let end = work.position + work.ids.len();
+        assert!(end <= self.limits.positions, "position {end} of {}", self.limits.positions);
+        let pages = &work.pages[..Page::count(end)];
+        assert!(pages.iter().all(|page| (page.0 as usize) < self.cache.pages()), "pages of the session");
+        let vocab_size = self.model.config.vocab_size;
+        match work.ids.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(&id) => Err(Error::TokenOutOfRange { id, vocab_size }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sequence<CpuSession> {
     /// [`Sequence::feed`] with all outputs, where `observe(layer, observed)` sees every block at work.
     pub(crate) fn feed_observed(
         &mut self,
         ids: &[u32],
         observe: &mut dyn FnMut(usize, Observed<'_>),
     ) -> Result<()> {
-        self.check(ids)?;
-        self.forward(ids, ids.len(), observe)
-    }
-
-    fn check(&self, ids: &[u32]) -> Result<()> {
-        assert!(ids.len() <= CHUNK, "at most a chunk of tokens");
-        let vocab_size = self.model.config.vocab_size;
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
-            return Err(Error::TokenOutOfRange { id, vocab_size });
-        }
-        let tokens = self.cache.len() + ids.len();
-        if tokens > self.capacity {
-            return Err(Error::ContextLength { prompt_tokens: tokens, context_length: self.capacity });
-        }
-        Ok(())
+        self.append(ids, ids.len(), |session, work| session.execute_observed(&[work], observe))
     }
 }
 
-impl Sequence for CpuSequence {
-    fn len(&self) -> usize {
-        self.cache.len()
+impl Session for CpuSession {
+    fn execute(&mut self, batch: &[Work<'_>]) -> Result<()> {
+        self.execute_observed(batch, &mut |_, _| {})
     }
 
-    fn chunk(&self) -> usize {
-        CHUNK
+    fn hidden(&mut self, outputs: Range<usize>) -> &[f32] {
+        let width = self.model.config.hidden_size;
+        &self.scratch.outputs[outputs.start * width..outputs.end * width]
     }
 
-    fn feed(&mut self, ids: &[u32], outputs: usize) -> Result<()> {
-        self.check(ids)?;
-        self.forward(ids, outputs, &mut |_, _| {})
+    fn logits(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
+        self.all_logits(outputs)
     }
 
-    fn hidden(&mut self, count: usize) -> &[f32] {
-        self.normalise_last(count);
-        &self.scratch.normed[..count * self.model.config.hidden_size]
+    fn choose(&mut self, choices: &[Choice<'_>]) -> Result<()> {
+        self.choose_all(choices)
     }
 
-    fn logits(&mut self, count: usize) -> Result<&[f32]> {
-        self.all_logits(count)?;
-        Ok(&self.scratch.logits[..count * self.model.config.vocab_size])
+    fn candidates(&self, choice: usize) -> Result<&[Candidate]> {
+        self.found(choice)
     }
 
-    fn candidates(&mut self, cut: &Cut<'_>) -> Result<&[Candidate]> {
-        self.choose(cut)
+    fn copy_page(&mut self, from: Page, to: Page) {
+        self.cache.copy(from, to);
     }
 
     fn traffic(&self) -> Traffic {

@@ -17,6 +17,8 @@ pub(super) struct Prepared {
     pub(super) blocks: Vec<Block<PreparedLinear>>,
     pub(super) norm: Vec<f32>,
     pub(super) head: Head,
+    /// Whether the head is the embedding.
+    is_tied: bool,
 }
 
 /// A prepared linear.
@@ -50,12 +52,28 @@ impl Prepared {
             .into_iter()
             .map(|block| preparer.block(block, config.activation))
             .collect::<Result<Vec<_>>>()?;
+        let is_tied = head.is_none();
         let head = match head {
             Some(head @ Linear::Ternary(_)) => Head::Linear(preparer.linear(head, Order::Panels)?),
             Some(Linear::Float(head)) => Head::float(pool, floats, head)?,
             None => Head::float(pool, floats, FloatLinear { weight: embedding.clone(), bias: None })?,
         };
-        Ok(Self { config, embedding, blocks, norm, head })
+        Ok(Self { config, embedding, blocks, norm, head, is_tied })
+    }
+
+    /// Bytes of all weights as they are kept.
+    pub(super) fn weight_bytes(&self) -> usize {
+        let linears = self.blocks.iter().flat_map(Block::linears).map(PreparedLinear::weight_bytes);
+        let norms = self.blocks.iter().flat_map(Block::norms).chain([&self.norm]).map(Vec::len);
+        let vectors = size_of::<f32>() * norms.sum::<usize>();
+        let head = match &self.head {
+            Head::Linear(linear) => linear.weight_bytes(),
+            Head::Float(linear, compact) => {
+                let own = if self.is_tied { 0 } else { linear.weight.size_bytes() };
+                own + compact.as_ref().map_or(0, CompactRows::memory_bytes)
+            }
+        };
+        self.embedding.size_bytes() + linears.sum::<usize>() + vectors + head
     }
 }
 

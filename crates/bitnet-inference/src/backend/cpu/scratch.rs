@@ -1,11 +1,11 @@
-//! The buffers of one step, allocated when a sequence starts and reused for every token.
+//! The buffers of one step, allocated when a session starts and reused for every batch.
 
 use bitnet_quant::{QuantizedActivations, SparseScratch};
 
-use super::head::ChoiceScratch;
+use super::choices::Choices;
 use crate::config::ModelConfig;
 
-/// Activations of up to a chunk of tokens, each buffer `[tokens, width]`.
+/// Activations of a batch, each buffer `[tokens, width]`.
 #[derive(Debug)]
 pub(super) struct Scratch {
     /// The residual stream.
@@ -22,12 +22,15 @@ pub(super) struct Scratch {
     /// What a half of a block adds to the residual stream.
     pub(super) added: Vec<f32>,
     pub(super) quantized: QuantizedActivations,
-    /// Grown when more than the last token's logits are asked for.
+    /// What the last norm gives for the outputs; grown when there are more than before, as are those below.
+    pub(super) outputs: Vec<f32>,
+    /// Outputs whose logits are computed together.
+    pub(super) picked: Vec<f32>,
     pub(super) logits: Vec<f32>,
     /// Neurons of the feed-forward network that are not 0.
     pub(super) chosen: Vec<u32>,
     pub(super) sparse: SparseScratch,
-    pub(super) choice: ChoiceScratch,
+    pub(super) choices: Choices,
 }
 
 impl Scratch {
@@ -47,10 +50,12 @@ impl Scratch {
             up: buffer(config.intermediate_size),
             added: buffer(config.hidden_size),
             quantized: QuantizedActivations::with_capacity(tokens, widest),
-            logits: vec![0.0; config.vocab_size],
+            outputs: Vec::new(),
+            picked: Vec::new(),
+            logits: Vec::new(),
             chosen: Vec::with_capacity(config.intermediate_size),
             sparse: SparseScratch::new(config.hidden_size, threads),
-            choice: ChoiceScratch::new(config.vocab_size, config.hidden_size),
+            choices: Choices::default(),
         }
     }
 }

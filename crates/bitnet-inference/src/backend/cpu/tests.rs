@@ -6,8 +6,9 @@ use bitnet_core::{DType, Tensor};
 
 use super::*;
 use crate::Checkpoint;
+use crate::backend::Cut;
 
-fn sequence(threads: usize, isa: Isa, capacity: usize) -> CpuSequence {
+fn sequence(threads: usize, isa: Isa, capacity: usize) -> Sequence<CpuSession> {
     let pool = Arc::new(ThreadPool::new(threads).unwrap());
     let model = Model::load(&Checkpoint::embedded().unwrap(), &pool).unwrap();
     let options = CpuOptions { isa: Some(isa), ..CpuOptions::default() };
@@ -29,7 +30,7 @@ fn mean_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len() as f32
 }
 
-fn logits(sequence: &mut CpuSequence, ids: &[u32]) -> Vec<f32> {
+fn logits(sequence: &mut Sequence<CpuSession>, ids: &[u32]) -> Vec<f32> {
     sequence.feed(ids, ids.len()).unwrap();
     sequence.logits(ids.len()).unwrap().to_vec()
 }
@@ -83,6 +84,94 @@ fn more_logits_than_outputs_are_nobodys() {
     let mut sequence = sequence(1, Isa::Scalar, 16);
     sequence.feed(&IDS, 2).unwrap();
     let _ = sequence.logits(3);
+}
+
+/// Candidates of every output under two cuts, and logits.
+type Answers = Vec<(Vec<Candidate>, Vec<Candidate>, Vec<f32>)>;
+
+/// Runs a batch in `session` and answers for all of its outputs.
+fn run(session: &mut CpuSession, batch: &[Work<'_>]) -> Answers {
+    session.execute(batch).unwrap();
+    let outputs: usize = batch.iter().map(|work| work.outputs.min(work.ids.len())).sum();
+    let seen: Vec<bool> = (0..2048).map(|id| id % 5 == 0).collect();
+    let penalised = Cut { top_k: 20, repetition_penalty: 1.3, seen: &seen, ..Cut::GREEDY };
+    let all = Cut { top_k: usize::MAX, ..Cut::GREEDY };
+    let choices: Vec<Choice<'_>> =
+        (0..outputs).flat_map(|output| [penalised, all].map(|cut| Choice { output, cut })).collect();
+    session.choose(&choices).unwrap();
+    let found = |choice| session.candidates(choice).unwrap().to_vec();
+    let found: Vec<_> = (0..outputs).map(|output| (found(2 * output), found(2 * output + 1))).collect();
+    let logits = session.logits(0..outputs).unwrap().to_vec();
+    let rows = logits.chunks_exact(2048).map(<[f32]>::to_vec);
+    found.into_iter().zip(rows).map(|((some, all), logits)| (some, all, logits)).collect()
+}
+
+fn session(limits: Limits, kv_type: KvType) -> CpuSession {
+    let pool = Arc::new(ThreadPool::new(2).unwrap());
+    let model = Model::load(&Checkpoint::embedded().unwrap(), &pool).unwrap();
+    CpuBackend::new(model, pool, &CpuOptions::default()).unwrap().session(limits, kv_type)
+}
+
+/// Some text of its own for every sequence.
+fn text(sequence: usize, len: usize) -> Vec<u32> {
+    (0..len).map(|i| ((i * 7919 + sequence * 104_729) % 2048) as u32).collect()
+}
+
+#[test]
+fn a_sequence_among_others_gives_the_bits_it_gives_alone() {
+    let limits = Limits { pages: 16, positions: 200, tokens: 256 };
+    // Tokens of each sequence in each step, and how many of their outputs are asked for.
+    let steps = [[(70, 0), (3, 3), (0, 0)], [(1, 1), (1, 1), (130, 2)], [(60, 1), (1, 1), (1, 1)]];
+    // Pages in no order, and never neighbours.
+    let pages = [[9, 4, 1, 12], [15, 2, 8, 5], [0, 11, 7, 3]].map(|pages| pages.map(Page));
+    for kv_type in KvType::ALL {
+        let mut alone = [(); 3].map(|()| session(limits, kv_type));
+        let mut together = session(limits, kv_type);
+        let mut len = [0; 3];
+        for step in steps {
+            let texts: Vec<Vec<u32>> = (0..3).map(|i| text(i, len[i] + step[i].0)).collect();
+            let work = |i: usize| Work {
+                ids: &texts[i][len[i]..],
+                position: len[i],
+                pages: &pages[i],
+                outputs: step[i].1,
+            };
+            let batch: Vec<Work<'_>> = (0..3).filter(|i| step[*i].0 > 0).map(work).collect();
+            let mut expected = Answers::new();
+            for i in (0..3).filter(|i| step[*i].0 > 0) {
+                expected.extend(run(&mut alone[i], &[work(i)]));
+            }
+            assert!(run(&mut together, &batch) == expected, "{kv_type} {step:?}");
+            for i in 0..3 {
+                len[i] += step[i].0;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_copied_page_is_as_good_as_the_first() {
+    let limits = Limits { pages: 3, positions: 80, tokens: 80 };
+    let ids = text(0, 80);
+    for kv_type in KvType::ALL {
+        let mut session = session(limits, kv_type);
+        let work =
+            |pages, from: usize, to: usize| Work { ids: &ids[from..to], position: from, pages, outputs: 1 };
+        let expected = run(&mut session, &[work(&[Page(0), Page(1)], 0, 80)]);
+        session.copy_page(Page(0), Page(2));
+        assert!(run(&mut session, &[work(&[Page(2), Page(1)], 64, 80)]) == expected, "{kv_type}");
+    }
+}
+
+#[test]
+fn a_token_that_is_no_token_fails_its_batch_and_nothing_more() {
+    let mut session = session(Limits { pages: 2, positions: 64, tokens: 64 }, KvType::F32);
+    let work = |ids, page| Work { ids, position: 0, pages: page, outputs: 1 };
+    let good = work(&[1, 2], &[Page(0)]);
+    let expected = run(&mut session, &[good]);
+    let failed = session.execute(&[good, work(&[5000], &[Page(1)])]);
+    assert!(matches!(failed, Err(Error::TokenOutOfRange { id: 5000, vocab_size: 2048 })));
+    assert!(run(&mut session, &[good]) == expected);
 }
 
 #[test]

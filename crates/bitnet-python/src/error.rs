@@ -104,6 +104,7 @@ fn core_class(error: &bitnet_core::Error) -> &'static str {
         Error::OutOfRange { .. }
         | Error::NegativePower
         | Error::ZeroStep
+        | Error::ByteSize(_)
         | Error::UnknownDevice(_)
         | Error::ThreadCount { .. } => "OptionError",
         Error::OutOfMemory { .. } => "OutOfMemoryError",

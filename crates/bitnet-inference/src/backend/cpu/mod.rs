@@ -30,7 +30,7 @@ use crate::{Error, Result};
 const CHUNK: usize = 512;
 
 /// How to run on the CPU. The defaults lose nothing.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuOptions {
     /// Instruction set; `None` takes `BITNET_ISA`, else the best there is.
     pub isa: Option<Isa>,

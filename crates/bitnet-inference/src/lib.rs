@@ -29,6 +29,7 @@ mod loaded_model;
 pub mod model;
 mod model_cache;
 pub mod module_patterns;
+pub mod monitor;
 mod perplexity;
 pub mod report;
 pub mod rope;
@@ -47,6 +48,7 @@ pub use generate::{Chunk, FinishReason, GenerateOptions, Generation, Prompt, Ste
 pub use loaded_model::{LoadOptions, LoadedModel};
 pub use model::Model;
 pub use model_cache::{ModelCache, ModelCacheStats};
+pub use monitor::PerformanceMonitor;
 pub use perplexity::Perplexity;
 pub use sample::SamplingOptions;
 pub use summary::Summary;

@@ -1,5 +1,6 @@
 //! Several models by name, within a budget of memory.
 
+pub(crate) mod metrics;
 mod shared_cache;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use bitnet_core::ByteSize;
 use serde::Serialize;
 
 use self::shared_cache::SharedCache;
+use crate::monitor::span;
 use crate::{LoadOptions, LoadedModel, Result};
 
 /// Models that stay in memory between their uses. Threads may share it.
@@ -63,6 +65,7 @@ impl ModelCache {
         let place = |name| Path::new(name).canonicalize().unwrap_or_else(|_| PathBuf::from(name));
         let key = Key { model: model.map(place), options: options.clone() };
         self.models.get(&key, || {
+            let _span = span::load(&key.to_string());
             let model = LoadedModel::load(model, options)?;
             let bytes = model.summary().weight_bytes as u64;
             Ok((model, bytes))

@@ -62,7 +62,7 @@ class HubError(BitNetError, ConnectionError):
 
 
 class OutOfMemoryError(BitNetError, MemoryError):
-    """A sequence that does not fit into memory."""
+    """A sequence or a model that does not fit into memory, or into what it may have of it."""
 
 
 class FileError(BitNetError, OSError):

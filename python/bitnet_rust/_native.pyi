@@ -14,6 +14,7 @@ __all__ = [
     "IntMatrix",
     "LayerReport",
     "Model",
+    "ModelCache",
     "ModelConfig",
     "QuantizationReport",
     "Recommendation",
@@ -175,6 +176,25 @@ class Model:
         seed: int | None = None,
         stop: str | Iterable[str] = (),
     ) -> Stream: ...
+
+@final
+class ModelCache:
+    def __new__(cls, budget: int | str) -> ModelCache: ...
+    def get(
+        self,
+        path_or_id: str | PathLike[str] | None = None,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        kv_cache: Literal["f32", "f16", "int8"] = "f32",
+        packing: Literal["bits2", "base3"] | None = None,
+        gguf: str = "",
+        activations: Literal["int8", "float"] | None = None,
+    ) -> Model: ...
+    def stats(self) -> dict[str, int]: ...
+    def clear(self) -> None: ...
+    def __enter__(self) -> ModelCache: ...
+    def __exit__(self, *_exception: object) -> None: ...
 
 @final
 class ModelConfig:

@@ -67,7 +67,7 @@ fn refusals_are_one_line_and_leave_nothing() {
         (&["convert", &tiny(), there][..], 1, "is there already; give a new name"),
         (&["convert", "/no/such/model", "x"], 1, "no such model"),
         (&["convert", &tiny(), "x", "--to", "onnx"], 2, "--to"),
-        (&["convert", &tiny(), "x", "--shard-size", "5TB"], 2, "a size like 5GB"),
+        (&["convert", &tiny(), "x", "--shard-size", "5XB"], 2, "a size like 5GB"),
         (&["convert", &tiny(), "x", "--shard-size", "0"], 2, "a size like 5GB"),
         (&["convert", &tiny(), "x", "--head", "q8_0"], 2, "--head must be f16 or bf16"),
         (&["verify", "/no/such/model"], 1, "no such model"),

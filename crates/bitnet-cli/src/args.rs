@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitnet_benchmarks::Synthetic;
-use bitnet_core::Device;
+use bitnet_core::{ByteSize, Device};
 use bitnet_inference::backend::KvType;
 use bitnet_inference::backend::cpu::CpuOptions;
 use bitnet_inference::config::ActivationMode;
@@ -455,17 +455,9 @@ fn length(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "a whole number is needed".to_owned())
 }
 
-/// A number of bytes, in decimal units.
+/// A number of bytes, at least one.
 fn size(text: &str) -> Result<usize, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
-        "" | "B" => 1,
-        "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => 0,
-    };
-    match digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)) {
+    match text.parse::<ByteSize>().ok().and_then(|size| usize::try_from(size.bytes()).ok()) {
         None | Some(0) => Err("a size like 5GB, 200MB or 1000000 is needed".to_owned()),
         Some(size) => Ok(size),
     }

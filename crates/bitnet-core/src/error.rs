@@ -171,6 +171,9 @@ pub enum Error {
         /// Bytes asked for.
         bytes: usize,
     },
+    /// A text that is no number of bytes.
+    #[error("{0:?} is no number of bytes; write it like 4000000000, 512MB or 2GiB")]
+    ByteSize(String),
     /// A device name that means nothing.
     #[error("unknown device {0:?}; known: auto, cpu")]
     UnknownDevice(String),

@@ -5,6 +5,7 @@ compile_error!("checkpoints are little-endian and are read in place; big-endian 
 
 pub mod bandwidth;
 pub mod buffer;
+pub mod byte_size;
 pub mod device;
 pub mod disjoint;
 pub mod dtype;
@@ -19,6 +20,7 @@ pub mod tensor;
 pub mod thread_pool;
 
 pub use buffer::Buffer;
+pub use byte_size::ByteSize;
 pub use device::Device;
 pub use disjoint::DisjointSlice;
 pub use dtype::DType;

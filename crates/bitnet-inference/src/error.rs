@@ -1,6 +1,9 @@
 //! Everything that can go wrong between a path and its text.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use bitnet_core::ByteSize;
 
 /// `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -160,6 +163,21 @@ pub enum Error {
         /// Prompt and tokens to generate.
         tokens: usize,
     },
+    /// A model is larger than what models in use leave of a [`crate::ModelCache`].
+    #[error("{model} takes {bytes}; the model cache has {budget}, {in_use} of them in use")]
+    ModelCacheFull {
+        /// The model.
+        model: String,
+        /// Bytes of its weights.
+        bytes: ByteSize,
+        /// Bytes of the cache.
+        budget: ByteSize,
+        /// Bytes of models that cannot give way.
+        in_use: ByteSize,
+    },
+    /// The error of a load that several waited for.
+    #[error(transparent)]
+    Shared(Arc<Error>),
     /// The computation met a number that is not finite.
     #[error("{what} is not finite; the checkpoint is damaged")]
     NotFinite {

@@ -19,7 +19,7 @@ use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// How to run a model.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadOptions {
     /// Where to run it.
     pub device: Device,

@@ -62,6 +62,7 @@ where
 fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
         Error::Io { path, source } => return io_exception(py, path, source),
+        Error::Shared(error) => return to_exception(py, error),
         Error::Core(error) => core_class(error),
         Error::Quant(error) => quant_class(error),
         Error::ModelNotFound { .. } => "ModelNotFoundError",
@@ -78,7 +79,7 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::InvalidOption { .. } => "OptionError",
         Error::Stopped { .. } => "BitNetError",
         Error::Hub { .. } => "HubError",
-        Error::OutOfMemory { .. } => "OutOfMemoryError",
+        Error::OutOfMemory { .. } | Error::ModelCacheFull { .. } => "OutOfMemoryError",
     };
     new(py, class, (error.to_string(),))
 }
@@ -104,6 +105,7 @@ fn core_class(error: &bitnet_core::Error) -> &'static str {
         Error::OutOfRange { .. }
         | Error::NegativePower
         | Error::ZeroStep
+        | Error::ByteSize(_)
         | Error::UnknownDevice(_)
         | Error::ThreadCount { .. } => "OptionError",
         Error::OutOfMemory { .. } => "OutOfMemoryError",

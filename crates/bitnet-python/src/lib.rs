@@ -2,12 +2,14 @@
 #![allow(clippy::doc_markdown, reason = "the comments become docstrings, which are plain text")]
 
 mod array;
+mod byte_size;
 mod config;
 mod convert;
 mod error;
 mod generation;
 mod ids;
 mod model;
+mod model_cache;
 mod quantize;
 mod stream;
 mod tensor;
@@ -29,6 +31,7 @@ fn run_cli(py: Python<'_>, args: Vec<OsString>) -> u8 {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<model::Model>()?;
+    module.add_class::<model_cache::ModelCache>()?;
     module.add_class::<config::ModelConfig>()?;
     module.add_class::<tokenizer::Tokenizer>()?;
     module.add_class::<generation::Generation>()?;

@@ -54,14 +54,9 @@ pub(crate) fn load(
     gguf: &str,
     activations: Option<&str>,
 ) -> Result<Model, Failure> {
-    let threads = threads.map(|threads| count("threads", threads)).transpose()?;
-    let packing = packing.map(str::parse).transpose()?;
-    let cpu = CpuOptions { isa: None, packing, kv_cache: kv_cache.parse()? };
-    let activations = activations.map(str::parse).transpose()?;
-    let options = LoadOptions { device: device.parse()?, threads, cpu, gguf: gguf.parse()?, activations };
+    let options = load_options(device, threads, kv_cache, packing, gguf, activations)?;
     let name = path_or_id.map(model_name).transpose()?;
-    let model = py.detach(|| LoadedModel::load(name.as_deref(), &options))?;
-    Ok(Model { model })
+    Ok(Model::new(py.detach(|| LoadedModel::load(name.as_deref(), &options))?))
 }
 
 #[pymethods]
@@ -252,6 +247,10 @@ impl Model {
 }
 
 impl Model {
+    pub(crate) fn new(model: Arc<LoadedModel>) -> Self {
+        Self { model }
+    }
+
     fn start(
         &self,
         py: Python<'_>,
@@ -269,6 +268,22 @@ impl Model {
         let ids = token_ids("prompt", prompt)?;
         Ok(py.detach(|| self.model.stream(Prompt::Ids(&ids), &options))?)
     }
+}
+
+/// The options of [`load`] and of whatever else loads a model.
+pub(crate) fn load_options(
+    device: &str,
+    threads: Option<i64>,
+    kv_cache: &str,
+    packing: Option<&str>,
+    gguf: &str,
+    activations: Option<&str>,
+) -> Result<LoadOptions, Failure> {
+    let threads = threads.map(|threads| count("threads", threads)).transpose()?;
+    let packing = packing.map(str::parse).transpose()?;
+    let cpu = CpuOptions { isa: None, packing, kv_cache: kv_cache.parse()? };
+    let activations = activations.map(str::parse).transpose()?;
+    Ok(LoadOptions { device: device.parse()?, threads, cpu, gguf: gguf.parse()?, activations })
 }
 
 /// A path or a hub id as text.

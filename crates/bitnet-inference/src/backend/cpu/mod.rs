@@ -29,7 +29,7 @@ use crate::rope::RopeTable;
 use crate::{Error, Result};
 
 /// How to run on the CPU. The defaults lose nothing.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuOptions {
     /// Instruction set; `None` takes `BITNET_ISA`, else the best there is.
     pub isa: Option<Isa>,

@@ -178,6 +178,23 @@ pub enum Error {
     /// The error of a load that several waited for.
     #[error(transparent)]
     Shared(Arc<Error>),
+    /// What runs a model failed.
+    #[error("{name}: {reason}")]
+    Backend {
+        /// Name of the device.
+        name: String,
+        /// The fact.
+        reason: String,
+    },
+    /// An engine has as many requests as may wait.
+    #[error("{capacity} requests are waiting, as many as may; try again later")]
+    QueueFull {
+        /// How many may wait.
+        capacity: usize,
+    },
+    /// An engine has ended, and takes no more requests.
+    #[error("the engine is closed")]
+    EngineClosed,
     /// The computation met a number that is not finite.
     #[error("{what} is not finite; the checkpoint is damaged")]
     NotFinite {

@@ -21,6 +21,7 @@ pub mod config;
 pub mod convert;
 mod detokenize;
 mod embed;
+pub mod engine;
 pub mod error;
 mod generate;
 #[cfg(feature = "hub")]
@@ -43,6 +44,7 @@ pub mod verify;
 pub use chat::Message;
 pub use checkpoint::{Checkpoint, GgufOptions};
 pub use config::ModelConfig;
+pub use engine::{EngineOptions, InferenceEngine, Request};
 pub use error::{Error, Result};
 pub use generate::{Chunk, FinishReason, GenerateOptions, Generation, Prompt, Step, Timings, TokenStream};
 pub use loaded_model::{LoadOptions, LoadedModel};

@@ -41,7 +41,7 @@ pub struct LoadedModel {
     /// A checkpoint without one still computes logits of token ids.
     tokenizer: Option<Tokenizer>,
     template: ChatTemplate,
-    backend: Box<dyn Backend>,
+    backend: Arc<dyn Backend>,
     /// What to say where text is asked of a checkpoint without a tokenizer.
     no_tokenizer: (PathBuf, &'static str),
     /// How texts become vectors.
@@ -103,6 +103,11 @@ impl LoadedModel {
         &*self.backend
     }
 
+    /// The same, to be kept.
+    pub fn shared_backend(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.backend)
+    }
+
     /// What the model is and what it costs to run.
     pub fn summary(&self) -> &Summary {
         &self.summary
@@ -123,7 +128,7 @@ impl LoadedModel {
         prompt: impl Into<Prompt<'p>>,
         options: &GenerateOptions,
     ) -> Result<TokenStream> {
-        TokenStream::new(Arc::clone(self), prompt.into(), options)
+        TokenStream::new(self, prompt.into(), options)
     }
 
     /// Generates to the end. Errors as [`Self::stream`].
@@ -195,14 +200,14 @@ fn load(
     checkpoint: &Checkpoint,
     pool: Arc<ThreadPool>,
     options: &LoadOptions,
-) -> Result<(ModelConfig, Summary, Box<dyn Backend>)> {
+) -> Result<(ModelConfig, Summary, Arc<dyn Backend>)> {
     let mut model = Model::load(checkpoint, &pool)?;
     if let Some(mode) = options.activations {
         model.set_activations(mode);
     }
     let (config, summary) = (model.config.clone(), Summary::new(checkpoint, &model));
     let backend = match options.device {
-        Device::Auto | Device::Cpu => Box::new(CpuBackend::new(model, pool, &options.cpu)?),
+        Device::Auto | Device::Cpu => Arc::new(CpuBackend::new(model, pool, &options.cpu)?),
     };
     Ok((config, summary, backend))
 }

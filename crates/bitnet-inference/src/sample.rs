@@ -85,6 +85,11 @@ impl Sampler {
         }
     }
 
+    /// Whether [`Self::cut`] does not depend on the tokens so far.
+    pub(crate) fn has_fixed_cut(&self) -> bool {
+        self.options.repetition_penalty == 1.0
+    }
+
     /// What of the vocabulary the next [`Self::sample`] needs to see.
     pub(crate) fn cut(&self) -> Cut<'_> {
         let SamplingOptions { temperature, top_k, top_p, min_p, repetition_penalty, .. } = self.options;

@@ -17,12 +17,12 @@ pub struct TokenStream {
 
 impl TokenStream {
     pub(crate) fn new(
-        model: Arc<LoadedModel>,
+        model: &Arc<LoadedModel>,
         prompt: Prompt<'_>,
         options: &GenerateOptions,
     ) -> Result<Self> {
         let positions = model.config().context_length;
-        let continuation = Continuation::new(Arc::clone(&model), prompt, options, positions)?;
+        let continuation = Continuation::new(Arc::clone(model), prompt, options, positions)?;
         Ok(Self { sequence: model.backend().start(continuation.most_positions())?, continuation })
     }
 

@@ -39,6 +39,8 @@ pub enum ErrorKind {
     Tensor,
     /// Who asked for it stopped it.
     Stopped,
+    /// An engine has no room for more requests, or has ended.
+    Engine,
 }
 
 kinds!(ErrorKind {
@@ -57,6 +59,7 @@ kinds!(ErrorKind {
     Device => "device",
     Tensor => "tensor",
     Stopped => "stopped",
+    Engine => "engine",
 });
 
 impl Error {
@@ -81,6 +84,8 @@ impl Error {
             Self::Hub { .. } => ErrorKind::Hub,
             Self::OutOfMemory { .. } | Self::ModelCacheFull { .. } => ErrorKind::OutOfMemory,
             Self::NotFinite { .. } => ErrorKind::NotFinite,
+            Self::Backend { .. } => ErrorKind::Device,
+            Self::QueueFull { .. } | Self::EngineClosed => ErrorKind::Engine,
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::generate::FinishReason;
 
-/// An enum without data, by whose values events are counted.
+/// An enum without data, by whose values events are counted. See [`kinds`].
 pub trait Kind: Copy + 'static {
     /// Every value, in the order of [`Self::index`].
     const ALL: &'static [Self];
@@ -43,6 +43,7 @@ kinds!(FinishReason {
     Stop => "stop",
     Length => "length",
     Cancelled => "cancelled",
+    Deadline => "deadline",
 });
 
 /// A counter for every kind.

@@ -35,6 +35,7 @@ thread_local! {
 }
 
 /// Rotates the keys of all rows to their positions, and writes keys and values to their pages.
+#[expect(clippy::too_many_arguments, reason = "what a layer has, and what it makes")]
 pub(super) fn rotate_and_store(
     compute: &Compute,
     config: &ModelConfig,

@@ -58,7 +58,7 @@ impl CpuSession {
         let Compute { pool, ternary, .. } = &self.compute;
         found.score(pool, ternary, compact, picked, small);
         let search = Search { compute: &self.compute, head: &head.weight, compact };
-        found.search(&search, picked, choices, |choice| is_small(&choice));
+        found.search(&search, picked, choices, is_small);
         let row_bytes = head.weight.size_bytes() / head.weight.rows();
         for answer in found.answers().filter(|answer| answer.is_found()) {
             let looked_at = answer.refined() * compact.refined_bytes() + answer.rescored() * row_bytes;

@@ -85,7 +85,7 @@ impl CpuBackend {
 }
 
 impl Backend for CpuBackend {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "cpu"
     }
 

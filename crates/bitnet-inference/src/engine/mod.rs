@@ -1,0 +1,313 @@
+//! Many requests at once, for one model.
+//!
+//! A thread runs one batch after another; each weight is read once per batch, for all sequences in it. Requests come
+//! from any thread, and answers go where each request says.
+
+mod choosing;
+mod device;
+mod handle;
+mod options;
+mod page_pool;
+mod prefix_tree;
+mod request;
+mod scheduler;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use self::device::Device;
+pub use self::handle::Handle;
+pub use self::options::EngineOptions;
+pub use self::request::{Event, Request};
+use self::scheduler::Scheduler;
+use self::task::Task;
+pub use self::task::{AGING, Sink};
+use crate::backend::{Backend, Limits, PAGE};
+use crate::generate::{FinishReason, Generation, Prompt};
+use crate::loaded_model::LoadedModel;
+use crate::monitor::{PerformanceMonitor, Snapshot};
+use crate::{Error, Result};
+
+/// Generates many texts at once with one model.
+///
+/// ```
+/// use bitnet_inference::{EngineOptions, InferenceEngine, LoadOptions, LoadedModel, Request};
+///
+/// let model = LoadedModel::embedded(&LoadOptions::default())?;
+/// let engine = InferenceEngine::new(model, EngineOptions::default())?;
+/// let texts = ["My fellow citizens", "It is time"].map(|prompt| engine.submit(prompt, &Request::default()));
+/// for text in texts {
+///     assert!(!text?.wait()?.text.is_empty());
+/// }
+/// # Ok::<(), bitnet_inference::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct InferenceEngine {
+    model: Arc<LoadedModel>,
+    inbox: Arc<Inbox>,
+    monitor: Arc<PerformanceMonitor>,
+    options: EngineOptions,
+    positions: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Ends a request at the next step.
+#[derive(Debug, Clone)]
+pub struct Cancellation(Arc<AtomicBool>);
+
+impl Cancellation {
+    /// Ends it; its text so far is its answer.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Requests on their way to the thread.
+#[derive(Debug, Default)]
+struct Inbox {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The queue has become shorter.
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    tasks: Vec<Task>,
+    /// Requests that the scheduler has, and that do not run.
+    waiting: usize,
+    closing: Option<Closing>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("tasks", &self.tasks.len())
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How an engine ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// With all it was asked for.
+    Finish,
+    /// At once.
+    Cancel,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InferenceEngine {
+    /// Starts an engine on the backend of the model.
+    ///
+    /// Errors: [`Error::InvalidOption`], [`Error::OutOfMemory`].
+    pub fn new(model: Arc<LoadedModel>, options: EngineOptions) -> Result<Self> {
+        let backends = vec![model.shared_backend()];
+        Self::with_backends(model, backends, options)
+    }
+
+    /// Starts an engine on the first of `backends`, all of which hold `model`; each of the others takes over when the one
+    /// before it fails.
+    ///
+    /// Errors: [`Error::InvalidOption`], [`Error::OutOfMemory`]; that of the last backend when none can start.
+    pub fn with_backends(
+        model: Arc<LoadedModel>,
+        backends: Vec<Arc<dyn Backend>>,
+        options: EngineOptions,
+    ) -> Result<Self> {
+        options.check()?;
+        let limits = limits(&model, &backends, &options)?;
+        let device = Device::new(backends, limits, options.kv_type)?;
+        let monitor = Arc::new(PerformanceMonitor::new(&*model.summary().model, model.config().layers));
+        let scheduler = Scheduler::new(options.clone(), device, Arc::clone(&monitor));
+        let inbox = Arc::<Inbox>::default();
+        let thread = std::thread::Builder::new().name("bitnet-engine".to_owned()).spawn({
+            let inbox = Arc::clone(&inbox);
+            move || run(scheduler, &inbox)
+        });
+        let thread = thread.map_err(|error| Error::io("the thread of the engine", error))?;
+        Ok(Self { model, inbox, monitor, options, positions: limits.positions, thread: Some(thread) })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<LoadedModel> {
+        &self.model
+    }
+
+    /// What it may use.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// The most tokens of a prompt and its text together.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
+    /// Asks for a text. Its handle gives the text as it comes, and ends it when it is dropped.
+    ///
+    /// Errors: [`Error::QueueFull`]; those of [`LoadedModel::stream`].
+    pub fn submit<'p>(&self, prompt: impl Into<Prompt<'p>>, request: &Request) -> Result<Handle> {
+        Handle::new(|sink| self.send(prompt.into(), request, sink, false))
+    }
+
+    /// [`Self::submit`], which waits for a place in the queue.
+    pub fn submit_waiting<'p>(&self, prompt: impl Into<Prompt<'p>>, request: &Request) -> Result<Handle> {
+        Handle::new(|sink| self.send(prompt.into(), request, sink, true))
+    }
+
+    /// Asks for `count` texts behind the same prompt, which is read once. A seed gives each a seed of its own: the next
+    /// numbers.
+    ///
+    /// Errors: those of [`Self::submit`]; then none is generated.
+    pub fn submit_many<'p>(
+        &self,
+        prompt: impl Into<Prompt<'p>>,
+        request: &Request,
+        count: usize,
+    ) -> Result<Vec<Handle>> {
+        let prompt = prompt.into();
+        let seed = request.options.sampling.seed;
+        let submit = |index: usize| {
+            let mut request = request.clone();
+            request.options.sampling.seed = seed.map(|seed| seed.wrapping_add(index as u64));
+            self.submit(prompt, &request)
+        };
+        (0..count).map(submit).collect()
+    }
+
+    /// Asks for a text that goes to `sink`, on the thread of the engine.
+    ///
+    /// Errors: those of [`Self::submit`].
+    pub fn submit_to<'p>(
+        &self,
+        prompt: impl Into<Prompt<'p>>,
+        request: &Request,
+        sink: Sink,
+    ) -> Result<Cancellation> {
+        self.send(prompt.into(), request, sink, false)
+    }
+
+    /// Sends a request to the thread; where the queue is full, waits for a place or gives up.
+    fn send(&self, prompt: Prompt<'_>, request: &Request, sink: Sink, waits: bool) -> Result<Cancellation> {
+        let task = Task::new(Arc::clone(&self.model), prompt, request, self.positions, sink)?;
+        let cancellation = Cancellation(task.cancellation());
+        let mut state = self.inbox.lock();
+        loop {
+            if state.closing.is_some() || self.is_gone() {
+                return Err(Error::EngineClosed);
+            }
+            if state.tasks.len() + state.waiting < self.options.queue {
+                break;
+            }
+            if !waits {
+                self.monitor.rejected();
+                return Err(Error::QueueFull { capacity: self.options.queue });
+            }
+            // The thread may end without a word.
+            let waited = self.inbox.moved.wait_timeout(state, Duration::from_millis(100));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.tasks.push(task);
+        self.monitor.submitted();
+        drop(state);
+        self.inbox.changed.notify_one();
+        Ok(cancellation)
+    }
+
+    /// Generates the texts behind some prompts, in their order, each with its own outcome. There may be more of them than
+    /// the queue holds.
+    pub fn generate(&self, prompts: &[Prompt<'_>], request: &Request) -> Vec<Result<Generation>> {
+        let handles: Vec<Result<Handle>> =
+            prompts.iter().map(|prompt| self.submit_waiting(*prompt, request)).collect();
+        handles.into_iter().map(|handle| handle?.wait()).collect()
+    }
+
+    /// All figures as of now.
+    pub fn stats(&self) -> Snapshot {
+        self.monitor.snapshot()
+    }
+
+    /// What counts them.
+    pub fn monitor(&self) -> &Arc<PerformanceMonitor> {
+        &self.monitor
+    }
+
+    /// Takes no more requests, and returns when those there are have their texts.
+    pub fn finish(mut self) {
+        self.close(Closing::Finish);
+    }
+
+    fn close(&mut self, closing: Closing) {
+        self.inbox.lock().closing = Some(closing);
+        self.inbox.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has gone to the requests: their channels are closed.
+            let _ = thread.join();
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for InferenceEngine {
+    /// Ends what it was asked for.
+    fn drop(&mut self) {
+        self.close(Closing::Cancel);
+    }
+}
+
+/// What a session needs room for.
+fn limits(model: &LoadedModel, backends: &[Arc<dyn Backend>], options: &EngineOptions) -> Result<Limits> {
+    let context_length = model.config().context_length;
+    let invalid = |name, expected, got: usize| Error::InvalidOption { name, expected, got: got.to_string() };
+    if options.context.is_some_and(|context| context > context_length) {
+        let got = options.context.unwrap_or_default();
+        return Err(invalid("context", "at most the context of the model", got));
+    }
+    let page_bytes = backends.iter().map(|backend| backend.page_bytes(options.kv_type)).max().unwrap_or(1);
+    let pages = (options.kv_bytes / page_bytes.max(1)).min(u32::MAX as usize);
+    if pages == 0 {
+        return Err(invalid("kv_memory", "room for a page of 64 tokens", options.kv_bytes));
+    }
+    let positions = options.context.unwrap_or(context_length).min(pages.saturating_mul(PAGE));
+    Ok(Limits { pages, positions, tokens: options.step_tokens })
+}
+
+/// Runs batches until the engine is closed.
+fn run(mut scheduler: Scheduler, inbox: &Inbox) {
+    loop {
+        let mut state = inbox.lock();
+        while state.tasks.is_empty() && state.closing.is_none() && scheduler.is_idle() {
+            state = inbox.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.tasks.drain(..).for_each(|task| scheduler.add(task));
+        state.waiting = scheduler.waiting();
+        let closing = state.closing;
+        drop(state);
+        inbox.moved.notify_all();
+        if closing == Some(Closing::Cancel) {
+            return scheduler.stop(FinishReason::Cancelled);
+        }
+        if scheduler.is_idle() {
+            if closing.is_some() {
+                return;
+            }
+            continue;
+        }
+        scheduler.step();
+    }
+}

@@ -1,0 +1,28 @@
+//! What is asked of an engine, and what it answers.
+
+use std::time::Duration;
+
+use crate::Error;
+use crate::generate::{Chunk, GenerateOptions, Generation};
+
+/// How a text is to be generated among others.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Request {
+    /// How each token is chosen, and when to end.
+    pub options: GenerateOptions,
+    /// Those with a larger one go first; a request gains one for every [`super::AGING`] it waits.
+    pub priority: i32,
+    /// The text ends when so long has passed since the request.
+    pub deadline: Option<Duration>,
+}
+
+/// What an engine says of a request: chunks, then one of the others.
+#[derive(Debug)]
+pub enum Event {
+    /// A token was generated.
+    Chunk(Chunk),
+    /// The text is done.
+    Done(Box<Generation>),
+    /// The request failed. Those beside it go on.
+    Failed(Error),
+}

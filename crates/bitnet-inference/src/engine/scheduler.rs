@@ -1,0 +1,311 @@
+//! Which sequences run in the next step, and what becomes of its outputs.
+//!
+//! Requests join and leave between any two steps. A step holds one token of every sequence that decodes, and pieces of
+//! prompts in the room that is left. What a request gets does not depend on the others: a backend gives the same bits
+//! for a token whatever shares its batch.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::choosing::choose;
+use super::device::Device;
+use super::options::EngineOptions;
+use super::page_pool::{PagePool, Pages};
+use super::task::Task;
+use crate::backend::{Page, Work};
+use crate::monitor::{PerformanceMonitor, Recovery, StepReport};
+use crate::{Error, Result};
+
+/// Tokens of a common beginning that are worth waiting for until another sequence has computed them.
+const SHARED: usize = 32;
+
+/// Waiting requests that are looked at for each place.
+const LOOK_AHEAD: usize = 64;
+
+/// Requests that wait and requests that run.
+pub(super) struct Scheduler {
+    options: EngineOptions,
+    device: Device,
+    pool: PagePool,
+    waiting: Vec<Task>,
+    /// Those that come first when something is short stand first.
+    running: Vec<Task>,
+    monitor: Arc<PerformanceMonitor>,
+    /// Requests so far.
+    requests: u64,
+    /// Tokens of a step, and sequences in it: less than the options say after the device ran out of memory.
+    step_tokens: usize,
+    max_batch: usize,
+}
+
+impl Scheduler {
+    pub(super) fn new(options: EngineOptions, device: Device, monitor: Arc<PerformanceMonitor>) -> Self {
+        Self {
+            pool: PagePool::new(device.limits().pages),
+            step_tokens: options.step_tokens,
+            max_batch: options.max_batch,
+            options,
+            device,
+            waiting: Vec::new(),
+            running: Vec::new(),
+            monitor,
+            requests: 0,
+        }
+    }
+
+    /// Takes a request in.
+    pub(super) fn add(&mut self, mut task: Task) {
+        self.requests += 1;
+        task.number = self.requests;
+        self.waiting.push(task);
+    }
+
+    /// Requests that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether there is nothing to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Pages of the KV cache that requests hold.
+    #[cfg(test)]
+    pub(super) fn pages_in_use(&self) -> usize {
+        self.pool.in_use()
+    }
+
+    /// Runs one batch.
+    pub(super) fn step(&mut self) {
+        let (now, before) = (Instant::now(), self.device.traffic());
+        self.end_stopped(now);
+        self.running.sort_by_key(|task| task.rank(now));
+        self.admit(now);
+        self.plan();
+        self.give_pages();
+        let report = self.report();
+        self.run_recovering();
+        self.retire();
+        let traffic = self.device.traffic() - before;
+        self.monitor.step(&StepReport { duration: now.elapsed(), traffic, ..report });
+    }
+
+    /// Ends everything that is left.
+    pub(super) fn stop(&mut self, reason: crate::FinishReason) {
+        for mut task in self.waiting.drain(..).chain(self.running.drain(..)) {
+            self.pool.finish(std::mem::take(&mut task.pages), &task.continuation.tokens()[..task.computed]);
+            self.monitor.finished(task.end(reason));
+        }
+    }
+
+    /// Ends what was cancelled, and what came too late.
+    fn end_stopped(&mut self, now: Instant) {
+        let Self { waiting, running, pool, monitor, .. } = self;
+        for tasks in [waiting, running] {
+            for mut task in tasks.extract_if(.., |task| task.stopped(now).is_some()) {
+                let Some(reason) = task.stopped(now) else { continue };
+                pool.finish(std::mem::take(&mut task.pages), &task.continuation.tokens()[..task.computed]);
+                monitor.finished(task.end(reason));
+            }
+        }
+    }
+
+    /// Lets waiting requests run, as long as there is room.
+    fn admit(&mut self, now: Instant) {
+        self.waiting.sort_by_key(|task| task.rank(now));
+        while self.running.len() < self.max_batch {
+            let candidates = 0..self.waiting.len().min(LOOK_AHEAD);
+            let Some(next) = candidates.into_iter().find(|&index| !self.is_about_to_be_held(index)) else {
+                break;
+            };
+            let tokens = self.waiting[next].continuation.tokens();
+            // One page more, so that it does not give way to the first token of another.
+            let needed = Page::count(tokens.len()) + usize::from(!self.running.is_empty());
+            if self.pool.available() < needed {
+                break;
+            }
+            let mut task = self.waiting.remove(next);
+            // The last token is computed in any case: its output is asked for.
+            let tokens = task.continuation.tokens();
+            let device = &mut self.device;
+            let copy = |from, to| device.session().copy_page(from, to);
+            (task.pages, task.computed) = self.pool.start(&tokens[..tokens.len() - 1], copy);
+            self.monitor.prefix_looked_up(task.computed);
+            self.running.push(task);
+        }
+    }
+
+    /// Whether a running request is computing what this one begins with.
+    fn is_about_to_be_held(&mut self, waiting: usize) -> bool {
+        let tokens = self.waiting[waiting].continuation.tokens();
+        let common = |task: &Task| {
+            let theirs = task.continuation.tokens();
+            let len = theirs.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+            (task.computed < len).then_some(len)
+        };
+        let longest = self.running.iter().filter_map(common).max().unwrap_or(0);
+        longest >= SHARED && longest >= self.pool.held(tokens) + SHARED
+    }
+
+    /// Decides what each running request computes in this step.
+    fn plan(&mut self) {
+        let mut left = self.step_tokens;
+        for task in self.running.iter_mut().filter(|task| !task.is_prefilling()) {
+            left -= task.plan(left.min(1));
+        }
+        if self.running.iter().any(|task| !task.is_prefilling()) {
+            left = left.min(self.options.prefill_chunk);
+        }
+        for task in self.running.iter_mut().filter(|task| task.is_prefilling()) {
+            left -= task.plan(left);
+        }
+    }
+
+    /// Gives every planned request its pages; those that come last give theirs up where there are not enough.
+    fn give_pages(&mut self) {
+        let mut index = 0;
+        while index < self.running.len() {
+            let task = &mut self.running[index];
+            if self.pool.grow(&mut task.pages, task.computed + task.input.len()) {
+                index += 1;
+            } else {
+                self.preempt();
+            }
+        }
+    }
+
+    /// Sends the last of the running requests back to wait. What it computed is held as long as nobody needs the pages.
+    fn preempt(&mut self) {
+        let Some(mut task) = self.running.pop() else { return };
+        self.put_back(&mut task);
+        self.waiting.push(task);
+        self.monitor.recovered(Recovery::Preempt);
+    }
+
+    fn put_back(&mut self, task: &mut Task) {
+        let pages = std::mem::take(&mut task.pages);
+        self.pool.finish(pages, &task.continuation.tokens()[..task.computed]);
+        task.computed = 0;
+        task.input.clear();
+    }
+
+    /// What the step is about to do.
+    fn report(&self) -> StepReport {
+        let tokens = |is_prefilling| {
+            let tasks = self.running.iter().filter(move |task| task.is_prefilling() == is_prefilling);
+            tasks.map(|task| task.input.len()).sum()
+        };
+        StepReport {
+            prefill_tokens: tokens(true),
+            decode_tokens: tokens(false),
+            sequences: self.running.iter().filter(|task| !task.input.is_empty()).count(),
+            capacity: self.options.max_batch,
+            queue_depth: self.waiting.len(),
+            kv_pages_used: self.pool.in_use(),
+            kv_pages_total: self.pool.len(),
+            ..StepReport::default()
+        }
+    }
+
+    /// Runs the batch. When it fails: again, then with less, then each sequence alone, then on the next device.
+    fn run_recovering(&mut self) {
+        let all = 0..self.running.len();
+        let Err(error) = self.run(all.clone()) else { return };
+        if self.run(all).is_ok() {
+            return self.monitor.recovered(Recovery::Retry);
+        }
+        if matches!(error, Error::OutOfMemory { .. }) && self.shrink() {
+            return self.monitor.recovered(Recovery::Degrade);
+        }
+        let alone: Vec<Result<()>> =
+            (0..self.running.len()).map(|index| self.run(index..index + 1)).collect();
+        if alone.iter().any(Result::is_ok) {
+            return self.fail_each(alone);
+        }
+        if self.device.fall_back() {
+            self.start_again();
+            return self.monitor.recovered(Recovery::Fallback);
+        }
+        self.fail_each(alone);
+    }
+
+    /// Goes on with half of the tokens; false when that is nothing.
+    fn shrink(&mut self) -> bool {
+        if self.step_tokens == 1 {
+            return false;
+        }
+        self.step_tokens /= 2;
+        self.max_batch = self.max_batch.min(self.step_tokens);
+        while self.running.len() > self.max_batch {
+            self.preempt();
+        }
+        self.running.iter_mut().for_each(|task| task.input.clear());
+        true
+    }
+
+    /// Forgets all that was computed.
+    fn start_again(&mut self) {
+        self.pool = PagePool::new(self.device.limits().pages);
+        for mut task in self.running.drain(..) {
+            (task.pages, task.computed) = (Pages::default(), 0);
+            task.input.clear();
+            self.waiting.push(task);
+        }
+    }
+
+    /// Ends the running requests that failed.
+    fn fail_each(&mut self, results: Vec<Result<()>>) {
+        let mut running = Vec::with_capacity(self.running.len());
+        for (mut task, result) in std::mem::take(&mut self.running).into_iter().zip(results) {
+            match result {
+                Ok(()) => running.push(task),
+                Err(error) => {
+                    self.pool.finish(std::mem::take(&mut task.pages), &[]);
+                    self.monitor.failed(error.kind());
+                    self.monitor.recovered(Recovery::Isolate);
+                    task.fail(error);
+                }
+            }
+        }
+        self.running = running;
+    }
+
+    /// Computes the input of some running requests, and chooses their next tokens.
+    fn run(&mut self, tasks: Range<usize>) -> Result<()> {
+        let tasks = &mut self.running[tasks];
+        let work: Vec<Work<'_>> = tasks.iter().filter_map(Task::work).collect();
+        if work.is_empty() {
+            return Ok(());
+        }
+        self.device.execute(&work)?;
+        choose(&mut self.device, tasks, &self.monitor)?;
+        for task in tasks {
+            let (pages, tokens) = (&mut task.pages, &task.continuation.tokens()[..task.computed]);
+            // Others may wait for the end of a prompt.
+            match task.input.len() {
+                1 => self.pool.enter(pages, tokens),
+                _ => self.pool.enter_all(pages, tokens),
+            }
+            task.input.clear();
+        }
+        Ok(())
+    }
+
+    /// Lets go of the requests that are done.
+    fn retire(&mut self) {
+        let Self { running, pool, monitor, .. } = self;
+        for mut task in running.extract_if(.., |task| task.is_over()) {
+            pool.finish(std::mem::take(&mut task.pages), &task.continuation.tokens()[..task.computed]);
+            if let Some(error) = task.take_error() {
+                monitor.failed(error.kind());
+                monitor.recovered(Recovery::Isolate);
+                task.fail(error);
+            } else {
+                let reason = task.continuation.finish().expect("what is over has ended");
+                monitor.finished(task.end(reason));
+            }
+        }
+    }
+}

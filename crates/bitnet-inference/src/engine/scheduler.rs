@@ -96,7 +96,7 @@ impl Scheduler {
     pub(super) fn stop(&mut self, reason: crate::FinishReason) {
         for mut task in self.waiting.drain(..).chain(self.running.drain(..)) {
             self.pool.finish(std::mem::take(&mut task.pages), &task.continuation.tokens()[..task.computed]);
-            self.monitor.finished(task.end(reason));
+            task.end(reason, &self.monitor);
         }
     }
 
@@ -107,7 +107,7 @@ impl Scheduler {
             for mut task in tasks.extract_if(.., |task| task.stopped(now).is_some()) {
                 let Some(reason) = task.stopped(now) else { continue };
                 pool.finish(std::mem::take(&mut task.pages), &task.continuation.tokens()[..task.computed]);
-                monitor.finished(task.end(reason));
+                task.end(reason, monitor);
             }
         }
     }
@@ -263,9 +263,8 @@ impl Scheduler {
                 Ok(()) => running.push(task),
                 Err(error) => {
                     self.pool.finish(std::mem::take(&mut task.pages), &[]);
-                    self.monitor.failed(error.kind());
                     self.monitor.recovered(Recovery::Isolate);
-                    task.fail(error);
+                    task.fail(error, &self.monitor);
                 }
             }
         }
@@ -299,12 +298,11 @@ impl Scheduler {
         for mut task in running.extract_if(.., |task| task.is_over()) {
             pool.finish(std::mem::take(&mut task.pages), &task.continuation.tokens()[..task.computed]);
             if let Some(error) = task.take_error() {
-                monitor.failed(error.kind());
                 monitor.recovered(Recovery::Isolate);
-                task.fail(error);
+                task.fail(error, monitor);
             } else {
                 let reason = task.continuation.finish().expect("what is over has ended");
-                monitor.finished(task.end(reason));
+                task.end(reason, monitor);
             }
         }
     }

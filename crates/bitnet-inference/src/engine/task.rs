@@ -100,7 +100,7 @@ impl Task {
     }
 
     /// Tells who asked.
-    pub(super) fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: Event) {
         (self.sink)(event);
     }
 
@@ -188,27 +188,22 @@ impl Task {
     }
 
     /// Ends it, with what it has.
-    pub(super) fn end(&mut self, reason: FinishReason) -> FinishReason {
-        let ended = self.continuation.end(reason);
-        match ended {
-            Ok(()) => {
-                if let Some(chunk) = self.continuation.take_last() {
-                    self.tell(Event::Chunk(chunk));
-                }
-                let generation = self.continuation.generation();
-                let reason = generation.finish_reason;
-                self.tell(Event::Done(Box::new(generation)));
-                reason
-            }
-            Err(error) => {
-                self.tell(Event::Failed(error));
-                reason
-            }
+    pub(super) fn end(mut self, reason: FinishReason, monitor: &PerformanceMonitor) {
+        if let Err(error) = self.continuation.end(reason) {
+            return self.fail(error, monitor);
         }
+        if let Some(chunk) = self.continuation.take_last() {
+            self.tell(Event::Chunk(chunk));
+        }
+        let generation = self.continuation.generation();
+        // Who has an answer finds it counted.
+        monitor.finished(generation.finish_reason);
+        self.tell(Event::Done(Box::new(generation)));
     }
 
     /// Ends it with an error.
-    pub(super) fn fail(mut self, error: Error) {
+    pub(super) fn fail(mut self, error: Error, monitor: &PerformanceMonitor) {
+        monitor.failed(error.kind());
         self.tell(Event::Failed(error));
     }
 }

@@ -105,7 +105,7 @@ fn what_cannot_be_measured_is_refused() {
             assert!(error.contains(fact), "{error}");
         };
     refused(&embedded, None, &options, "model.safetensors: its weights are packed");
-    refused(&master, Some(&embedded), &options, "--reference");
+    refused(&master, Some(&embedded), &options, "needed is the float checkpoint of this model");
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
     let micro = Checkpoint::open(&fixtures.join("micro")).unwrap();
     refused(&micro, Some(&master), &options, "another shape than the reference");

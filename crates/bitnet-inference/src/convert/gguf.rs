@@ -93,7 +93,7 @@ pub(super) fn write(
     mut progress: Progress<'_>,
 ) -> Result<Converted> {
     let mut losses = Losses::default();
-    let head = options.head.unwrap_or_else(|| head_type(model, &mut losses));
+    let head = options.head.unwrap_or_else(|| head_type(model, pool, &mut losses));
     let target = GgufTarget { weights, head };
     let mut tensors = Tensors { checkpoint, model, target, all: Vec::new() };
     tensors.collect()?;
@@ -129,9 +129,9 @@ pub(super) fn write(
 }
 
 /// The first type that holds every weight of embedding and head.
-fn head_type(model: &Model, losses: &mut Losses) -> HeadType {
+fn head_type(model: &Model, pool: &ThreadPool, losses: &mut Losses) -> HeadType {
     let types = [HeadType::F16, HeadType::BF16];
-    types.into_iter().find(|head_type| head_type.holds(model)).unwrap_or_else(|| {
+    types.into_iter().find(|head_type| head_type.holds(model, pool)).unwrap_or_else(|| {
         losses.add("token_embd.weight", "has weights that float16 rounds");
         HeadType::F16
     })
@@ -316,7 +316,7 @@ impl Tensor<'_> {
             Numbers::Vector(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Numbers::Matrix(matrix) => target
                 .head
-                .encode(matrix)
+                .encode(matrix, pool)
                 .ok_or_else(|| error(format!("has a weight beyond {}", target.head.name())))?,
             Numbers::Ternary(matrix) => {
                 target.weights.codec().encode(pool, matrix).map_err(|fact| error(fact.to_string()))?

@@ -95,7 +95,7 @@ pub fn convert(
         Target::Gguf(weights) => gguf::write(checkpoint, &model, path, weights, options, pool, progress),
     }?;
     // Whoever names a type allows what it rounds, and is told.
-    if let Some(head) = options.head.filter(|head| !head.holds(&model)) {
+    if let Some(head) = options.head.filter(|head| !head.holds(&model, pool)) {
         converted.lost.push(format!("embedding and head: rounded to {}, as asked for", head.name()));
     }
     Ok(converted)

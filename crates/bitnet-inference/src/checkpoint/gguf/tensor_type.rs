@@ -128,7 +128,7 @@ impl TensorType {
     }
 
     /// Weights of a block, which lie within a row (`I2_S`: within the tensor), and its bytes.
-    pub(super) fn block(self) -> (usize, usize) {
+    pub(crate) fn block(self) -> (usize, usize) {
         match self {
             Self::F32 => (1, 4),
             Self::F16 | Self::BF16 => (1, 2),

@@ -39,7 +39,7 @@ pub(crate) use self::metadata::Metadata;
 pub(crate) use self::rows::{RowOrder, reorder};
 #[cfg(feature = "hub")]
 pub(crate) use self::split::PartName;
-pub(crate) use self::split::entries;
+pub(crate) use self::split::{entries, part_paths};
 pub(crate) use self::tensor_type::TensorType;
 pub(crate) use self::vocabulary::{TokenKind, Vocabulary};
 pub(crate) use self::writer::Writer;

@@ -94,6 +94,7 @@ test-python: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Python tests against the i
 nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more property cases, pytest's nightly marker
 	BITNET_NIGHTLY=1 PROPTEST_CASES=$(PROPTEST_CASES) \
 		$(CARGO) test --workspace --tests $(CARGO_FLAGS) -- --include-ignored
+	BITNET_NIGHTLY=1 BITNET_ISA=scalar $(CARGO) test -p bitnet-inference --test golden $(CARGO_FLAGS)
 	BITNET_NIGHTLY=1 $(PY) -m pytest -m "nightly or not nightly" --timeout=3600
 	$(MAKE) sanitize
 	$(MAKE) instructions
@@ -103,7 +104,8 @@ nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more
 .PHONY: sanitize
 sanitize: ## Unit tests of the crates with kernels under the address sanitizer (Linux)
 ifeq ($(shell uname -s),Linux)
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test -p bitnet-core -p bitnet-quant --lib $(CARGO_FLAGS) \
+	CARGO_PROFILE_DEV_DEBUG=1 RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+		$(CARGO) test -p bitnet-core -p bitnet-quant --lib $(CARGO_FLAGS) \
 		--target "$$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/sanitize -- --skip extremes_do_not_overflow
 else
 	@echo "skipped the address sanitizer: it is set up for Linux"

@@ -66,7 +66,7 @@ def convert(
     *,
     to: Literal["hf", "hf-bitlinear", "bf16", "gguf-i2_s", "gguf-tq2_0", "gguf-tq1_0"] | None = None,
     head: Literal["f16", "bf16", "q8_0", "q6_k"] | None = None,
-    shard_bytes: int = 5_000_000_000,
+    shard_bytes: int | None = None,
     lossy: bool = False,
     gguf: str = "",
     threads: int | None = None,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import bitnet_rust as bn
+import gguf
 import numpy as np
 import pytest
 
@@ -42,6 +43,29 @@ def test_options_go_through(tmp_path: Path, tiny: Path) -> None:
     converted = bn.convert(tiny, tmp_path / "a.gguf", to="gguf-tq2_0", head="q6_k")
     assert converted["embedding"] == "q6_k"
     assert converted["lost"] == ["embedding and head: rounded to q6_k, as asked for"]
+
+
+def test_each_part_of_a_split_file_is_a_file(tmp_path: Path, tiny: Path) -> None:
+    bn.convert(tiny, tmp_path / "whole.gguf", to="gguf-tq2_0")
+    converted = bn.convert(tiny, tmp_path / "x.gguf", to="gguf-tq2_0", shard_bytes=400_000)
+    count = converted["files"]
+    readers = [
+        gguf.GGUFReader(tmp_path / f"x-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)
+    ]
+    whole = gguf.GGUFReader(tmp_path / "whole.gguf")
+    expected = {tensor.name: tensor.data.tobytes() for tensor in whole.tensors}
+    found = [(tensor.name, tensor.data.tobytes()) for reader in readers for tensor in reader.tensors]
+    assert len(found) == converted["tensors"]
+    assert dict(found) == expected
+    for number, reader in enumerate(readers):
+        keys = {name: reader.fields[f"split.{name}"] for name in ("no", "count", "tensors.count")}
+        assert [field.contents() for field in keys.values()] == [number, count, len(found)]
+        types = [field.types[0] for field in keys.values()]
+        kind = gguf.GGUFValueType
+        assert types == [kind.UINT16, kind.UINT16, kind.INT32]
+        assert ("general.architecture" in reader.fields) == (number == 0)
+        sizes = [tensor.n_bytes for tensor in reader.tensors]
+        assert sum(sizes) <= 400_000 or len(sizes) == 1
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path, tiny: Path) -> None:

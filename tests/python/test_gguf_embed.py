@@ -273,14 +273,73 @@ def test_what_is_not_computed_is_refused(tmp_path: Path, keys: Keys, message: st
         bn.load(path)
 
 
-def test_plain_models_are_told_apart_and_nothing_is_written(tmp_path: Path) -> None:
+def test_plain_models_are_told_apart_and_no_folder_is_written(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     config, tensors = build_exact(tmp_path / "hf", replace(QWEN3, own_norms=False))
     gguf_files.write_embedder(path, config, tensors)
     with pytest.raises(bn.ConfigError, match="has no ternary matrix: a plain qwen3 model, not a BitNet one"):
         bn.load(path)
-    config, tensors = build_exact(tmp_path / "own", QWEN3)
-    gguf_files.write_embedder(path, config, tensors, linear=gguf_files.add_i2_s)
-    for to in ("gguf-i2_s", "hf"):
-        with pytest.raises(bn.CheckpointError, match="writing such models is not supported yet"):
-            bn.convert(path, tmp_path / "y", to=to)
+    build_exact(tmp_path / "own", QWEN3)
+    with pytest.raises(bn.CheckpointError, match="writing such models is not supported yet"):
+        bn.convert(tmp_path / "own", tmp_path / "y", to="hf")
+
+
+@pytest.mark.parametrize(("spec", "keys"), MODELS)
+def test_what_is_read_is_written(tmp_path: Path, spec: Spec, keys: Keys | None) -> None:
+    """From a folder and from a file to one with the names and numbers of the other converter."""
+    folder, source = tmp_path / "hf", tmp_path / "source.gguf"
+    # With eight heads, rows are whole blocks of 256.
+    config, tensors = build_exact(folder, replace(spec, heads=8))
+    gguf_files.write_embedder(source, config, tensors, linear=gguf_files.tq2_0, keys=keys)
+    # Scales of absmean are float32, which this form rounds and I2_S keeps.
+    bn.convert(folder, tmp_path / "x.gguf", to="gguf-tq2_0", lossy=True)
+    bn.convert(source, tmp_path / "again.gguf", to="gguf-tq2_0")
+    bn.convert(folder, tmp_path / "exact.gguf", to="gguf-i2_s")
+    theirs, ours, again = (gguf.GGUFReader(tmp_path / f"{name}.gguf") for name in ("source", "x", "again"))
+    assert {tensor.name for tensor in ours.tensors} == {tensor.name for tensor in theirs.tensors}
+    prefix = f"{theirs.fields['general.architecture'].contents()}."
+    for name, field in theirs.fields.items():
+        assert not name.startswith(prefix) or ours.fields[name].contents() == field.contents(), name
+    for one, other in zip(ours.tensors, again.tensors, strict=True):
+        assert (one.name, one.data.tobytes()) == (other.name, other.data.tobytes())
+    np.testing.assert_array_equal(bn.load(tmp_path / "exact.gguf").logits(IDS), bn.load(folder).logits(IDS))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            gemma(layer_types=["full_attention", "sliding_attention"] * 2),
+            "layers that are not all but",
+        ),
+        (
+            replace(gemma(), extra={**gemma().extra, "query_pre_attn_scalar": 50}),
+            "scores its queries by an",
+        ),
+    ],
+)
+def test_what_has_no_key_is_not_written(tmp_path: Path, spec: Spec, message: str) -> None:
+    build_exact(tmp_path / "hf", spec)
+    with pytest.raises(bn.CheckpointError, match=message):
+        bn.convert(tmp_path / "hf", tmp_path / "x.gguf")
+    assert not (tmp_path / "x.gguf").exists()
+
+
+@pytest.mark.parametrize("spec", [QWEN3, gemma(layer_types=["full_attention"] * 4)], ids=["qwen3", "gemma3"])
+def test_vectors_survive_the_way_to_a_file(tmp_path: Path, tiny: Path, spec: Spec) -> None:
+    build_exact(tmp_path / "hf", replace(spec, heads=8), tokenizer=tiny, vocab_size=2048)
+    end = end_texts(tmp_path / "hf")
+    pooling = tmp_path / "hf" / "1_Pooling"
+    pooling.mkdir()
+    (pooling / "config.json").write_text(json.dumps({"pooling_mode_lasttoken": True}))
+    bn.convert(tmp_path / "hf", tmp_path / "x.gguf")
+    bn.convert(tmp_path / "hf", tmp_path / "rounded.gguf", to="gguf-tq2_0", lossy=True)
+    fields = gguf.GGUFReader(tmp_path / "rounded.gguf").fields
+    assert fields["tokenizer.ggml.eos_token_id"].contents() == end
+    name = fields["general.architecture"].contents()
+    assert fields[f"{name}.pooling_type"].contents() == gguf.PoolingType.LAST.value
+    ours, theirs = bn.load(tmp_path / "x.gguf"), bn.load(tmp_path / "hf")
+    np.testing.assert_array_equal(ours.embed(TEXTS), theirs.embed(TEXTS))
+    (pooling / "config.json").write_text(json.dumps({"pooling_mode_weightedmean_tokens": True}))
+    with pytest.raises(bn.CheckpointError, match="asks for a pooling that GGUF has no number for"):
+        bn.convert(tmp_path / "hf", tmp_path / "y.gguf")

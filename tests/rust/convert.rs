@@ -172,7 +172,7 @@ fn masters_are_carried_over_untouched() {
     }
     let folder = tempfile::tempdir().unwrap();
     let there = folder.path().join("model");
-    let one_file = ConvertOptions { shard_bytes: usize::MAX, ..options("bf16") };
+    let one_file = ConvertOptions { shard_bytes: Some(usize::MAX), ..options("bf16") };
     assert_eq!(try_convert(&source, &there, &one_file).unwrap().files, 1);
     let (ours, theirs) = (Checkpoint::open(&there).unwrap(), Checkpoint::open(&source).unwrap());
     assert!(ours.tensor_names().eq(theirs.tensor_names()));
@@ -186,12 +186,39 @@ fn masters_are_carried_over_untouched() {
 fn shards_are_written_by_size() {
     let folder = tempfile::tempdir().unwrap();
     let there = folder.path().join("model");
-    let small = ConvertOptions { shard_bytes: 600_000, ..options("hf") };
+    let small = ConvertOptions { shard_bytes: Some(600_000), ..options("hf") };
     let converted = try_convert(&tiny(), &there, &small).unwrap();
     let shards = names(&there).into_iter().filter(|name| name.ends_with(".safetensors")).count();
     assert!(shards == converted.files && shards > 2, "{shards}");
     assert!(names(&there).contains(&"model.safetensors.index.json".to_owned()));
     assert!(logits(&there) == logits(&tiny()));
+}
+
+#[test]
+fn gguf_files_are_split_by_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = ConvertOptions { shard_bytes: Some(600_000), ..options("gguf-i2_s") };
+    let converted = try_convert(&tiny(), &folder.path().join("model.gguf"), &small).unwrap();
+    let parts = names(folder.path());
+    let count = parts.len();
+    assert!(converted.files == count && count > 2, "{parts:?}");
+    assert_eq!(parts[1], format!("model-00002-of-{count:05}.gguf"));
+    let first = folder.path().join(&parts[0]);
+    assert!(logits(&first) == logits(&tiny()) && ternary(&first) == ternary(&tiny()));
+    // One that is there already, and a conversion that stops, leave what there was.
+    std::fs::remove_file(&first).unwrap();
+    let error = try_convert(&tiny(), &folder.path().join("model.gguf"), &small).unwrap_err();
+    assert!(error.to_string().ends_with("is there already; give a new name"), "{error}");
+    assert_eq!(names(folder.path()), parts[1..]);
+    let other = folder.path().join("other.gguf");
+    let mut steps = 0;
+    let stop = &mut |_, _| {
+        steps += 1;
+        if steps < 20 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let stopped = convert(&Checkpoint::open(&tiny()).unwrap(), &other, &small, &pool(), stop);
+    assert!(matches!(stopped, Err(Error::Stopped { .. })), "{stopped:?}");
+    assert_eq!(names(folder.path()), parts[1..]);
 }
 
 #[test]

@@ -370,9 +370,9 @@ pub(crate) struct ConvertArgs {
         help = "Type of embedding and head: f16, bf16, or for GGUF q8_0, q6_k [default: one that loses nothing]"
     )]
     pub(crate) head: Option<HeadType>,
-    /// The most bytes of tensors in one file of a folder, as 5GB or 200MB
-    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = size)]
-    pub(crate) shard_size: usize,
+    /// The most bytes of tensors in one file, as 5GB or 200MB [default: 5GB in a folder, all in one GGUF file]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) shard_size: Option<usize>,
     /// Write even what loses something, and say what
     #[arg(long)]
     pub(crate) lossy: bool,

@@ -59,6 +59,7 @@ impl fmt::Display for Failure {
             Self::Library(Error::Lossy { path, reason }) => {
                 write!(f, "{}: {reason}; --lossy allows that", path.display())
             }
+            Self::Library(error @ Error::PackedWeights { .. }) => write!(f, "{error}, as --reference"),
             // No option asks for an instruction set.
             Self::Library(Error::Core(
                 error @ (CoreError::UnknownIsa { .. } | CoreError::IsaUnavailable { .. }),

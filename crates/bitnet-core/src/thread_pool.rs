@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
-use crate::{Error, Result};
+use crate::{DisjointSlice, Error, Result};
 
 /// More threads than any machine this is meant for has cores.
 const MAX_THREADS: usize = 1024;
@@ -152,6 +152,27 @@ impl ThreadPool {
         // So many units that they fit into a half of a word.
         let grain = grain * len.div_ceil(grain).div_ceil(u32::MAX as usize);
         self.run(len.div_ceil(grain), &|units| job(units.start * grain..(units.end * grain).min(len)));
+    }
+
+    /// Splits `out`, rows of `row_len`, into ranges of whole rows and runs `job(rows, part)` once on each, `part` being
+    /// the elements of `rows`: see [`Self::split`].
+    ///
+    /// Panics unless `out` is whole rows.
+    #[expect(unsafe_code, reason = "threads write disjoint rows")]
+    pub fn split_rows<T: Send>(
+        &self,
+        out: &mut [T],
+        row_len: usize,
+        job: impl Fn(Range<usize>, &mut [T]) + Sync,
+    ) {
+        let rows = out.len().checked_div(row_len).unwrap_or(0);
+        assert_eq!(rows * row_len, out.len(), "whole rows of {row_len}");
+        let out = DisjointSlice::new(out);
+        self.split(rows, 1, |rows| {
+            // SAFETY: the ranges of a split do not overlap, and neither do those of their rows.
+            let part = unsafe { out.part(rows.start * row_len..rows.end * row_len) };
+            job(rows, part);
+        });
     }
 
     /// Runs `job` on ranges that make up `0..units`.
@@ -317,6 +338,20 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn rows_are_split_as_a_whole() {
+        for (threads, rows, row_len) in [(1, 3, 2), (2, 7, 3), (3, 64, 1), (2, 0, 5), (2, 0, 0)] {
+            let mut out = vec![0; rows * row_len];
+            ThreadPool::new(threads).unwrap().split_rows(&mut out, row_len, |rows, part| {
+                assert_eq!(part.len(), rows.len() * row_len);
+                for (row, part) in rows.zip(part.chunks_exact_mut(row_len)) {
+                    part.iter_mut().for_each(|value| *value += row + 1);
+                }
+            });
+            assert!(out.iter().enumerate().all(|(at, &value)| value == at / row_len + 1), "{out:?}");
         }
     }
 

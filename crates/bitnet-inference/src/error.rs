@@ -135,6 +135,15 @@ pub enum Error {
         /// What it was.
         got: String,
     },
+    /// The weights are packed where floats are needed.
+    #[error(
+        "{}: its weights are packed, there are no floats to measure; needed is the float checkpoint of this model",
+        path.display()
+    )]
+    PackedWeights {
+        /// The file.
+        path: PathBuf,
+    },
     /// A conversion would not keep everything, and nobody said that it may not.
     #[error("{}: {reason}; lossy allows that", path.display())]
     Lossy {

@@ -20,13 +20,13 @@ use crate::model::{check_signals, count, model_name};
 /// source is what load() takes. to is "hf", "hf-bitlinear", "bf16", "gguf-i2_s", "gguf-tq2_0" or "gguf-tq1_0", by
 /// default "gguf-i2_s" for a destination that ends in .gguf, else "hf". head is the type of embedding and head, "f16",
 /// "bf16", for GGUF also "q8_0" and "q6_k", by default one that loses nothing; shard_bytes is the most bytes of tensors
-/// in one file of a folder. What would be lost raises CheckpointError unless lossy. Nothing is written over, and nothing
+/// in one file, by default 5 GB in a folder and all in one GGUF file; several are NAME-00001-of-00003.gguf and so on. What would be lost raises CheckpointError unless lossy. Nothing is written over, and nothing
 /// is left behind by a conversion that fails or is interrupted.
 ///
 /// Returns a dict: "to", "embedding" (the type), "tensors", "ternary" (how many of them), "files", "tensor_bytes", and
 /// "lost", a list of texts. Raises the errors of load(), FileError, CheckpointError, TokenizerError, OptionError.
 #[pyfunction]
-#[pyo3(signature = (source, destination, *, to = None, head = None, shard_bytes = 5_000_000_000, lossy = false, gguf = "",
+#[pyo3(signature = (source, destination, *, to = None, head = None, shard_bytes = None, lossy = false, gguf = "",
                     threads = None))]
 #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
 pub(crate) fn convert<'py>(
@@ -35,7 +35,7 @@ pub(crate) fn convert<'py>(
     destination: PathBuf,
     to: Option<&str>,
     head: Option<&str>,
-    shard_bytes: i64,
+    shard_bytes: Option<i64>,
     lossy: bool,
     gguf: &str,
     threads: Option<i64>,
@@ -43,7 +43,7 @@ pub(crate) fn convert<'py>(
     let options = ConvertOptions {
         to: to.map_or_else(|| Ok(Target::of_path(&destination)), str::parse)?,
         head: head.map(str::parse).transpose()?,
-        shard_bytes: count("shard_bytes", shard_bytes)?,
+        shard_bytes: shard_bytes.map(|bytes| count("shard_bytes", bytes)).transpose()?,
         lossy,
     };
     let (source, gguf, threads) = (model_name(source)?, gguf.parse()?, threads_or_default(threads)?);

@@ -70,6 +70,7 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         | Error::Gguf { .. }
         | Error::MissingTensor { .. }
         | Error::NotFinite { .. }
+        | Error::PackedWeights { .. }
         | Error::Lossy { .. } => "CheckpointError",
         Error::Config { .. } | Error::UnknownArchitecture { .. } => "ConfigError",
         Error::Tokenizer { .. } => "TokenizerError",

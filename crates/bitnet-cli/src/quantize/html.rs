@@ -54,10 +54,11 @@ fn facts(report: &Report) -> String {
 }
 
 fn table(report: &Report) -> String {
-    let first = &report.layers[0];
-    let of_model = first.quantized.map(|_| "the model".to_owned());
-    let precisions = first.errors.iter().map(|(precision, _)| precision.to_string());
-    let kinds: Vec<String> = of_model.into_iter().chain(precisions).collect();
+    let first = report.layers.first();
+    let of_model = first.and_then(|layer| layer.quantized).map(|_| "the model".to_owned());
+    let errors = first.into_iter().flat_map(|layer| &layer.errors);
+    let kinds: Vec<String> =
+        of_model.into_iter().chain(errors.map(|(precision, _)| precision.to_string())).collect();
     let mut html = "<table>\n<tr><th rowspan=\"2\">#</th><th rowspan=\"2\" class=\"name\">linear</th>\
                     <th rowspan=\"2\">shape</th>"
         .to_owned();
@@ -68,19 +69,20 @@ fn table(report: &Report) -> String {
     html += &"<th>SQNR</th><th>cosine</th><th>MSE</th>".repeat(kinds.len());
     html += "</tr>\n";
     for (index, layer) in report.layers.iter().enumerate() {
-        html += &row(index + 1, layer, &report.inputs[layer.input]);
+        html += &row(index + 1, layer, report.inputs.get(layer.input));
     }
     html + "</table>\n"
 }
 
-fn row(rank: usize, layer: &Layer, input: &LinearInput) -> String {
+fn row(rank: usize, layer: &Layer, input: Option<&LinearInput>) -> String {
     let (name, rows, cols) = (escaped(&short_name(&layer.name)), layer.rows, layer.cols);
     let mut html = format!("<tr><td>{rank}</td><td class=\"name\">{name}</td><td>{rows}&times;{cols}</td>");
     for error in layer.quantized.iter().chain(layer.errors.iter().map(|(_, error)| error)) {
         let (sqnr, cosine, mse) = (decibels(error.sqnr_db), error.cosine, error.mse);
         let _ = write!(html, "<td>{sqnr}</td><td>{cosine:.4}</td><td>{mse:.2e}</td>");
     }
-    let (int8, recommended) = (decibels(input.int8.sqnr_db), layer.recommended);
+    let int8 = input.map(|input| decibels(input.int8.sqnr_db)).unwrap_or_default();
+    let recommended = layer.recommended;
     let _ = writeln!(html, "<td>{int8}</td><td class=\"name\">{recommended}</td></tr>");
     html
 }

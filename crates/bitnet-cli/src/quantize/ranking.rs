@@ -81,14 +81,16 @@ pub(super) fn chart(report: &Report) -> Chart {
 }
 
 fn series(report: &Report) -> Vec<Series> {
-    let first = &report.layers[0];
+    let Some(first) = report.layers.first() else { return Vec::new() };
     let of_model = first.quantized.map(|_| Series {
         name: "the model".to_owned(),
         sqnr_db: Box::new(|layer: &Layer| layer.quantized.map_or(f64::NAN, |error| error.sqnr_db)),
     });
     let of_precisions = first.errors.iter().enumerate().map(|(index, (precision, _))| Series {
         name: precision.to_string(),
-        sqnr_db: Box::new(move |layer: &Layer| layer.errors[index].1.sqnr_db),
+        sqnr_db: Box::new(move |layer: &Layer| {
+            layer.errors.get(index).map_or(f64::NAN, |(_, error)| error.sqnr_db)
+        }),
     });
     of_model.into_iter().chain(of_precisions).collect()
 }

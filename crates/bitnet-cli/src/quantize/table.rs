@@ -24,9 +24,14 @@ pub(super) fn ranked(report: &Report) -> String {
             vec![(index + 1).to_string(), short_name(&layer.name), format!("{}x{}", layer.rows, layer.cols)];
         cells.extend(layer.quantized.map(|error| decibels(error.sqnr_db)));
         cells.extend(layer.errors.iter().map(|(_, error)| decibels(error.sqnr_db)));
-        let first = layer.quantized.unwrap_or(layer.errors[0].1);
-        cells.extend([format!("{:.4}", first.cosine), format!("{:.2e}", first.mse)]);
-        cells.extend([decibels(report.inputs[layer.input].int8.sqnr_db), layer.recommended.to_string()]);
+        let first = layer.quantized.or(layer.errors.first().map(|(_, error)| *error));
+        let input = report.inputs.get(layer.input);
+        cells.extend([
+            first.map(|error| format!("{:.4}", error.cosine)).unwrap_or_default(),
+            first.map(|error| format!("{:.2e}", error.mse)).unwrap_or_default(),
+            input.map(|input| decibels(input.int8.sqnr_db)).unwrap_or_default(),
+            layer.recommended.to_string(),
+        ]);
         cells
     }));
     let widths: Vec<usize> = (0..rows[0].len())
@@ -47,10 +52,11 @@ pub(super) fn ranked(report: &Report) -> String {
 }
 
 fn header(report: &Report) -> Vec<String> {
-    let first = &report.layers[0];
     let mut cells = ["#", "linear", "shape"].map(str::to_owned).to_vec();
-    cells.extend(first.quantized.map(|_| "model dB".to_owned()));
-    cells.extend(first.errors.iter().map(|(precision, _)| format!("{precision} dB")));
+    if let Some(first) = report.layers.first() {
+        cells.extend(first.quantized.map(|_| "model dB".to_owned()));
+        cells.extend(first.errors.iter().map(|(precision, _)| format!("{precision} dB")));
+    }
     cells.extend(["cosine", "mse", "input int8 dB", "recommended"].map(str::to_owned));
     cells
 }

@@ -129,6 +129,20 @@ fn a_plot_of_many_linears_has_the_worst_and_says_so() {
 }
 
 #[test]
+fn a_report_without_figures_is_written_all_the_same() {
+    let empty = report(&[]);
+    let mut bare = report(&[1.0, 2.0]);
+    bare.layers[0].errors.clear();
+    bare.inputs.clear();
+    for report in [empty, bare] {
+        let header = table::ranked(&report);
+        assert!(header.starts_with("#  linear"), "{header}");
+        png::encode(&ranking::chart(&report)).unwrap();
+        assert!(html::page(&report).contains(&format!("{} linears", report.layers.len())));
+    }
+}
+
+#[test]
 fn letters_are_drawn_where_they_belong() {
     let mut chart = Chart::new(60, 20);
     chart.text((55, 15), Align::Right, BLACK, "ab");

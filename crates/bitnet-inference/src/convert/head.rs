@@ -1,17 +1,18 @@
 //! Float matrices as GGUF stores them: the embedding and the head.
 
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use bitnet_core::FloatMatrix;
+use bitnet_core::{FloatMatrix, ThreadPool};
 use half::{bf16, f16};
 
-use super::q6_k;
+use super::q6_k::q6_k;
 use crate::checkpoint::gguf::TensorType;
 use crate::model::{Linear, Model};
 use crate::{Error, Result};
 
 /// Weights of a block of `Q8_0`.
-const BLOCK: usize = 32;
+const Q8_0_BLOCK: usize = 32;
 
 /// Element type of embedding and head in a GGUF file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,62 +52,90 @@ impl HeadType {
     }
 
     /// Whether this type has every weight of embedding and head.
-    pub(super) fn holds(self, model: &Model) -> bool {
+    pub(super) fn holds(self, model: &Model, pool: &ThreadPool) -> bool {
         let head = match &model.head {
             Some(Linear::Float(head)) => Some(&head.weight),
             _ => None,
         };
-        [&model.embedding].into_iter().chain(head).all(|matrix| self.holds_matrix(matrix))
+        [&model.embedding].into_iter().chain(head).all(|matrix| self.holds_matrix(matrix, pool))
     }
 
-    fn holds_matrix(self, matrix: &FloatMatrix) -> bool {
+    fn holds_matrix(self, matrix: &FloatMatrix, pool: &ThreadPool) -> bool {
         let rounded: fn(f32) -> f32 = match self {
             Self::F16 => |w| f16::from_f32(w).to_f32(),
             Self::BF16 => |w| bf16::from_f32(w).to_f32(),
             Self::Q8_0 | Self::Q6K => return false,
         };
-        let mut row = vec![0.0; matrix.cols()];
-        (0..matrix.rows()).all(|index| {
-            matrix.read_row(index, &mut row);
-            row.iter().all(|&w| rounded(w) == w)
-        })
+        let holds = AtomicBool::new(true);
+        pool.split(matrix.rows(), 1, |rows| {
+            let mut row = vec![0.0; matrix.cols()];
+            for index in rows {
+                if !holds.load(Ordering::Relaxed) {
+                    return;
+                }
+                matrix.read_row(index, &mut row);
+                if row.iter().any(|&w| rounded(w) != w) {
+                    holds.store(false, Ordering::Relaxed);
+                }
+            }
+        });
+        holds.into_inner()
     }
 
-    /// The matrix in this type; `None` when a weight is beyond it.
-    pub(super) fn encode(self, matrix: &FloatMatrix) -> Option<Vec<u8>> {
-        let mut row = vec![0.0; matrix.cols()];
-        let mut out = Vec::new();
-        for index in 0..matrix.rows() {
-            matrix.read_row(index, &mut row);
-            // A block would round it to some number.
-            if row.iter().any(|w| !w.is_finite()) {
-                return None;
+    /// The matrix in this type, its rows whole blocks; `None` when a weight is beyond it.
+    pub(super) fn encode(self, matrix: &FloatMatrix, pool: &ThreadPool) -> Option<Vec<u8>> {
+        let (block, block_bytes) = self.tensor_type().block();
+        let row_bytes = matrix.cols() / block * block_bytes;
+        let mut out = vec![0; matrix.rows() * row_bytes];
+        let is_sound = AtomicBool::new(true);
+        pool.split_rows(&mut out, row_bytes, |rows, out| {
+            let mut row = vec![0.0; matrix.cols()];
+            for (index, out) in rows.zip(out.chunks_exact_mut(row_bytes)) {
+                matrix.read_row(index, &mut row);
+                // A block would round what is not finite to some number.
+                if row.iter().any(|w| !w.is_finite()) || !self.encode_row(&row, out) {
+                    is_sound.store(false, Ordering::Relaxed);
+                }
             }
-            match self {
-                Self::F16 => out.extend(row.iter().flat_map(|&w| f16::from_f32(w).to_le_bytes())),
-                Self::BF16 => out.extend(row.iter().flat_map(|&w| bf16::from_f32(w).to_le_bytes())),
-                Self::Q8_0 => row.chunks_exact(BLOCK).for_each(|block| q8_0(block, &mut out)),
-                Self::Q6K => row.chunks_exact(q6_k::BLOCK).for_each(|block| q6_k::q6_k(block, &mut out)),
+        });
+        is_sound.into_inner().then_some(out)
+    }
+
+    /// False when a weight, or the scale of a block, is beyond the type.
+    fn encode_row(self, row: &[f32], out: &mut [u8]) -> bool {
+        match self {
+            Self::F16 => row.iter().zip(out.as_chunks_mut().0).all(|(&w, out)| {
+                let half = f16::from_f32(w);
+                *out = half.to_le_bytes();
+                half.is_finite()
+            }),
+            Self::BF16 => row.iter().zip(out.as_chunks_mut().0).all(|(&w, out)| {
+                let half = bf16::from_f32(w);
+                *out = half.to_le_bytes();
+                half.is_finite()
+            }),
+            Self::Q8_0 => {
+                row.as_chunks().0.iter().zip(out.as_chunks_mut().0).all(|(block, out)| q8_0(block, out))
+            }
+            Self::Q6K => {
+                row.as_chunks().0.iter().zip(out.as_chunks_mut().0).all(|(block, out)| q6_k(block, out))
             }
         }
-        let half = |block: &[u8], at: usize| f16::from_le_bytes([block[at], block[at + 1]]);
-        let is_sound = match self {
-            Self::F16 => out.as_chunks().0.iter().all(|&w| f16::from_le_bytes(w).is_finite()),
-            Self::BF16 => out.as_chunks().0.iter().all(|&w| bf16::from_le_bytes(w).is_finite()),
-            Self::Q8_0 => out.chunks_exact(BLOCK + 2).all(|block| half(block, 0).is_finite()),
-            Self::Q6K => out.chunks_exact(q6_k::BYTES).all(|block| half(block, q6_k::BYTES - 2).is_finite()),
-        };
-        is_sound.then_some(out)
     }
 }
 
-/// `scale = max|w| / 127` as float16, then `round(w / scale)`, halves away from zero. Source: llama.cpp,
-/// `quantize_row_q8_0_ref`.
-fn q8_0(block: &[f32], out: &mut Vec<u8>) {
+/// `scale = max|w| / 127` as float16, then `round(w / scale)`, halves away from zero; false when the scale is beyond
+/// float16. Source: llama.cpp, `quantize_row_q8_0_ref`.
+fn q8_0(block: &[f32; Q8_0_BLOCK], out: &mut [u8; Q8_0_BLOCK + 2]) -> bool {
     let scale = block.iter().fold(0.0_f32, |max, w| max.max(w.abs())) / 127.0;
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    out.extend(f16::from_f32(scale).to_le_bytes());
-    out.extend(block.iter().map(|w| (w * inverse).round() as i8 as u8));
+    let stored = f16::from_f32(scale);
+    let (head, codes) = out.split_at_mut(2);
+    head.copy_from_slice(&stored.to_le_bytes());
+    for (code, w) in codes.iter_mut().zip(block) {
+        *code = (w * inverse).round() as i8 as u8;
+    }
+    stored.is_finite()
 }
 
 impl FromStr for HeadType {
@@ -123,7 +152,29 @@ impl FromStr for HeadType {
 
 #[cfg(test)]
 mod tests {
+    use bitnet_core::Tensor;
+
     use super::*;
+
+    #[test]
+    fn threads_change_no_byte() {
+        let (rows, cols) = (37, 512);
+        let weights: Vec<f32> = (0..rows * cols).map(|i| ((i * 31 % 97) as f32 - 48.0) / 64.0).collect();
+        let matrix = |weights: &[f32]| {
+            FloatMatrix::new(&Tensor::from_vec(weights.to_vec(), [rows, cols]).unwrap()).unwrap()
+        };
+        let pools = [1, 3].map(|threads| ThreadPool::new(threads).unwrap());
+        let mut too_large = weights.clone();
+        too_large[20 * cols + 7] = 1e9;
+        for head in HeadType::ALL {
+            let [one, three] = pools.each_ref().map(|pool| head.encode(&matrix(&weights), pool).unwrap());
+            assert_eq!(one, three, "{}", head.name());
+            let is_beyond = pools.each_ref().map(|pool| head.encode(&matrix(&too_large), pool).is_none());
+            assert_eq!(is_beyond, [head != HeadType::BF16; 2], "{}", head.name());
+            let holds = pools.each_ref().map(|pool| head.holds_matrix(&matrix(&weights), pool));
+            assert_eq!(holds, [matches!(head, HeadType::F16 | HeadType::BF16); 2], "{}", head.name());
+        }
+    }
 
     #[test]
     fn names_round_trip_and_the_message_lists_them_all() {

@@ -36,8 +36,9 @@ pub struct ConvertOptions {
     /// Type of embedding and head. Without one a folder keeps what the source has, and a GGUF file takes the first of
     /// float16 and bfloat16 that holds every weight.
     pub head: Option<HeadType>,
-    /// The most bytes of tensors in one file of a folder.
-    pub shard_bytes: usize,
+    /// The most bytes of tensors in one file. Without it those of a folder have [`Self::SHARD_BYTES`], and a GGUF file has
+    /// all tensors; with it there are GGUF files `name-00001-of-00003.gguf` and so on if one does not do.
+    pub shard_bytes: Option<usize>,
     /// Whether something may be lost, such as a scale that the form rounds.
     pub lossy: bool,
 }
@@ -48,7 +49,7 @@ impl ConvertOptions {
 
     /// A conversion to this form that loses nothing.
     pub fn new(to: Target) -> Self {
-        Self { to, head: None, shard_bytes: Self::SHARD_BYTES, lossy: false }
+        Self { to, head: None, shard_bytes: None, lossy: false }
     }
 }
 
@@ -95,7 +96,7 @@ pub fn convert(
         Target::Gguf(weights) => gguf::write(checkpoint, &model, path, weights, options, pool, progress),
     }?;
     // Whoever names a type allows what it rounds, and is told.
-    if let Some(head) = options.head.filter(|head| !head.holds(&model)) {
+    if let Some(head) = options.head.filter(|head| !head.holds(&model, pool)) {
         converted.lost.push(format!("embedding and head: rounded to {}, as asked for", head.name()));
     }
     Ok(converted)
@@ -104,12 +105,13 @@ pub fn convert(
 /// Models that run, and have no form to be written in yet.
 fn refuse_unwritten(checkpoint: &Checkpoint, model: &Model, options: &ConvertOptions) -> Result<()> {
     let c = &model.config;
-    let is_renamed = c.architecture.marker.is_some() && matches!(options.to, Target::Hf(_));
+    let is_folder = matches!(options.to, Target::Hf(_));
+    let is_renamed = c.architecture.marker.is_some() || !["bitnet", "llama"].contains(&c.architecture.name);
     let fact = if c.quantization.activations == ActivationMode::Float {
         "has activations that are not quantized"
-    } else if c.quantization.input_norm.is_some_and(|norm| norm.name == "norm") {
+    } else if is_folder && c.quantization.input_norm.is_some_and(|norm| norm.name == "norm") {
         "has a norm in front of each projection"
-    } else if is_renamed || !["bitnet", "llama"].contains(&c.architecture.name) {
+    } else if is_folder && is_renamed {
         "has norms that other architectures do not have"
     } else {
         return Ok(());
@@ -161,8 +163,9 @@ fn to_folder(
     let embedding = specs.iter().find(|spec| spec.name == EMBEDDING).map_or(DType::F32, |spec| spec.dtype);
     let described = describe::files(checkpoint, model, form, embedding, rope_scaling)?;
     progress.all = specs.iter().map(Spec::size_bytes).sum();
+    let shard_bytes = options.shard_bytes.unwrap_or(ConvertOptions::SHARD_BYTES);
     let files = atomic_folder::write(path, |folder| {
-        let files = safetensors::write(folder, specs, options.shard_bytes, |index| {
+        let files = safetensors::write(folder, specs, shard_bytes, |index| {
             progress.add(specs[index].size_bytes())?;
             tensors.bytes(index)
         })?;

@@ -27,12 +27,13 @@ fn code(units: f32) -> f32 {
     (units.clamp(-32.0, 31.0) + ROUND) - ROUND
 }
 
-/// Appends the bytes of 256 weights.
-pub(super) fn q6_k(block: &[f32], out: &mut Vec<u8>) {
+/// Writes the bytes of 256 weights; false when their scale is beyond float16.
+pub(super) fn q6_k(block: &[f32; BLOCK], out: &mut [u8; BYTES]) -> bool {
     let plain = Encoded::new(block, &steps(block, plain_step), f16::from_f32);
     let searched = Encoded::new(block, &steps(block, best_step), away_from_zero);
     let better = if searched.error < plain.error { searched } else { plain };
     better.write(out);
+    better.scale.is_finite()
 }
 
 fn steps(block: &[f32], step: fn(&[f32]) -> f32) -> [f32; RUNS] {
@@ -105,8 +106,8 @@ impl Encoded {
         encoded
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
-        let mut bytes = [0; BYTES];
+    fn write(&self, bytes: &mut [u8; BYTES]) {
+        *bytes = [0; BYTES];
         for (index, code) in self.codes.iter().enumerate() {
             let ((low, low_shift), (high, high_shift)) = q6_k_place(index);
             let code = (code + 32) as u8;
@@ -117,7 +118,6 @@ impl Encoded {
             *byte = scale as u8;
         }
         bytes[208..].copy_from_slice(&self.scale.to_le_bytes());
-        out.extend(bytes);
     }
 }
 
@@ -138,8 +138,8 @@ mod tests {
     use crate::checkpoint::gguf::q6_k_decode;
 
     fn read_back(block: &[f32]) -> Vec<f32> {
-        let mut bytes = Vec::new();
-        q6_k(block, &mut bytes);
+        let mut bytes = [0; BYTES];
+        assert!(q6_k(block.try_into().unwrap(), &mut bytes));
         let mut out = vec![0.0; BLOCK];
         q6_k_decode(&bytes, &mut out);
         out
@@ -197,7 +197,7 @@ mod tests {
                 codes: codes.clone().try_into().unwrap(),
                 error: 0.0,
             };
-            let (mut bytes, mut out) = (Vec::new(), vec![0.0; BLOCK]);
+            let (mut bytes, mut out) = ([0xff; BYTES], vec![0.0; BLOCK]);
             encoded.write(&mut bytes);
             q6_k_decode(&bytes, &mut out);
             for (index, out) in out.into_iter().enumerate() {

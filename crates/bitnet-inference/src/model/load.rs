@@ -24,14 +24,12 @@ impl Model {
     /// The model of a float checkpoint with every linear as it is stored, ternary or not: what quantized ones are
     /// measured against.
     ///
-    /// Errors: as [`Self::load`]; weights that are packed, norms in front of each projection.
+    /// Errors: as [`Self::load`]; [`Error::PackedWeights`], norms in front of each projection.
     pub fn load_floats(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<Self> {
         let mut config = ModelConfig::read(checkpoint)?;
         let first = format!("model.layers.0.{}.weight", LINEARS[0]);
         if checkpoint.tensor(&first)?.is_some_and(|stored| stored_form(&stored) == WeightForm::Packed) {
-            let reason = "its weights are packed, there are no floats to measure; \
-                          give the float checkpoint of this model as --reference";
-            return Err(Error::checkpoint(checkpoint.tensor_path(&first), reason));
+            return Err(Error::PackedWeights { path: checkpoint.tensor_path(&first) });
         }
         if config.quantization.input_norm.is_some() {
             let reason = "norms in front of each projection: such models do not run as plain floats";

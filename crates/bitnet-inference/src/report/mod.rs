@@ -86,7 +86,7 @@ pub struct Report {
 ///
 /// `progress(done, all)` is called before each step and may stop the work by returning an error.
 ///
-/// Errors: those of loading, [`Error::Checkpoint`] for packed weights where floats are needed and for models of
+/// Errors: those of loading, [`Error::PackedWeights`] where floats are needed, [`Error::Checkpoint`] for models of
 /// different shapes, [`Error::TextTooShort`], [`Error::InvalidOption`], [`Error::NotFinite`], [`Error::Tokenizer`].
 pub fn report<E: From<Error>>(
     model: &Checkpoint,

@@ -13,12 +13,8 @@ fn pool(threads: usize) -> Arc<ThreadPool> {
 fn master() -> (tempfile::TempDir, Checkpoint) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("master");
-    let options = ConvertOptions {
-        to: "bf16".parse::<Target>().unwrap(),
-        head: None,
-        shard_bytes: usize::MAX,
-        lossy: false,
-    };
+    let options =
+        ConvertOptions { to: "bf16".parse::<Target>().unwrap(), head: None, shard_bytes: None, lossy: false };
     let embedded = Checkpoint::embedded().unwrap();
     convert::convert(&embedded, &path, &options, &pool(2), &mut |_, _| std::ops::ControlFlow::Continue(()))
         .unwrap();
@@ -105,7 +101,7 @@ fn what_cannot_be_measured_is_refused() {
             assert!(error.contains(fact), "{error}");
         };
     refused(&embedded, None, &options, "model.safetensors: its weights are packed");
-    refused(&master, Some(&embedded), &options, "--reference");
+    refused(&master, Some(&embedded), &options, "needed is the float checkpoint of this model");
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
     let micro = Checkpoint::open(&fixtures.join("micro")).unwrap();
     refused(&micro, Some(&master), &options, "another shape than the reference");

@@ -73,17 +73,18 @@ impl Tokenizer {
         let around = self.encode("a", true)?;
         let plain = self.encode("a", false)?;
         let adds_bos = config.bos.is_some() && around.first() == config.bos.as_ref() && around != plain;
-        let adds_eos = around.len() > plain.len() + usize::from(adds_bos);
+        let end = around.last().copied().filter(|_| around.len() > plain.len() + usize::from(adds_bos));
         if let Some(bos) = config.bos {
             writer.count("tokenizer.ggml.bos_token_id", bos as usize)?;
         }
-        // The first ends a text, the second a turn.
+        // The first ends a text, and is what is put behind it; the second ends a turn.
         let keys = ["eos_token_id", "eot_token_id", "eom_token_id"];
-        for (key, &id) in keys.iter().zip(&config.eos) {
+        let others = config.eos.iter().copied().filter(|id| end != Some(*id));
+        for (key, id) in keys.iter().zip(end.into_iter().chain(others)) {
             writer.count(&format!("tokenizer.ggml.{key}"), id as usize)?;
         }
         writer.flag("tokenizer.ggml.add_bos_token", adds_bos);
-        writer.flag("tokenizer.ggml.add_eos_token", adds_eos);
+        writer.flag("tokenizer.ggml.add_eos_token", end.is_some());
         Ok(())
     }
 }

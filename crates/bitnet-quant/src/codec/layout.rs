@@ -1,6 +1,6 @@
 //! Rows in blocks: where codes and scales lie, as data, and the one way through them.
 
-use bitnet_core::{Buffer, DisjointSlice, ThreadPool};
+use bitnet_core::{Buffer, ThreadPool};
 
 use super::Codec;
 use crate::{Error, Result, TernaryMatrix};
@@ -124,17 +124,13 @@ impl Layout {
         Ok(out)
     }
 
-    #[expect(unsafe_code, reason = "threads write disjoint rows")]
     fn encode_rows(&self, pool: &ThreadPool, matrix: &TernaryMatrix, out: &mut [u8]) {
         let (row_bytes, header) = (self.row_bytes(matrix.cols()), self.scale.row_header());
-        let out = DisjointSlice::new(out);
-        pool.split(matrix.rows(), 1, |rows| {
+        pool.split_rows(out, row_bytes, |rows, out| {
             let mut codes = vec![0; matrix.cols()];
-            for row in rows {
+            for (row, out) in rows.zip(out.chunks_exact_mut(row_bytes)) {
                 matrix.read_row(row, &mut codes);
-                // SAFETY: each row belongs to one thread.
-                let row = unsafe { out.part(row * row_bytes..(row + 1) * row_bytes) };
-                (self.pack)(&codes, &mut row[header..]);
+                (self.pack)(&codes, &mut out[header..]);
             }
         });
     }

@@ -10,6 +10,7 @@ mod cursor;
 mod decision;
 mod header;
 mod i2_s;
+mod interleaved;
 mod metadata;
 mod names;
 mod rows;
@@ -38,7 +39,7 @@ pub(crate) use self::metadata::Metadata;
 pub(crate) use self::rows::{RowOrder, reorder};
 #[cfg(feature = "hub")]
 pub(crate) use self::split::PartName;
-pub(crate) use self::split::entries;
+pub(crate) use self::split::{entries, part_paths};
 pub(crate) use self::tensor_type::TensorType;
 pub(crate) use self::vocabulary::{TokenKind, Vocabulary};
 pub(crate) use self::writer::Writer;
@@ -122,7 +123,7 @@ impl Gguf {
         let Some(info) = self.contents.tensors.get(name) else { return Ok(None) };
         let bytes = match self.permuted_heads(name)? {
             Some(heads) => Buffer::from(self.unpermuted(info, heads)?),
-            None => self.contents.data(info),
+            None => self.in_rows(info),
         };
         if let Some(codec) = self.codec(info.tensor_type) {
             let (rows, cols) = info.shape();
@@ -149,6 +150,15 @@ impl Gguf {
             tensor = less_one(&tensor)?;
         }
         Ok(Some(Stored::Plain(tensor)))
+    }
+
+    /// The bytes of a tensor, row by row.
+    fn in_rows(&self, info: &TensorInfo) -> Buffer {
+        let bytes = self.contents.data(info);
+        match info.tensor_type {
+            TensorType::IQ2_BN_R4 => interleaved::separated(&bytes, info.shape().1).into(),
+            _ => bytes,
+        }
     }
 
     /// How a ternary type is encoded in this file.
@@ -180,7 +190,7 @@ impl Gguf {
             let expected = format!("{heads} heads of an even number of rows, each row in whole blocks");
             return Err(self.contents.error(info, &expected, format!("shape {:?}", info.dims)));
         }
-        Ok(reorder(&self.contents.data(info), info.tensor_type, heads, rows / heads, RowOrder::HuggingFace))
+        Ok(reorder(&self.in_rows(info), info.tensor_type, heads, rows / heads, RowOrder::HuggingFace))
     }
 }
 

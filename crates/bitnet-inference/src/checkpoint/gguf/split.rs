@@ -12,8 +12,8 @@ use crate::checkpoint::folder;
 use crate::{Error, Result};
 
 pub(super) const COUNT: &str = "split.count";
-const NUMBER: &str = "split.no";
-const TENSORS: &str = "split.tensors.count";
+pub(super) const NUMBER: &str = "split.no";
+pub(super) const TENSORS: &str = "split.tensors.count";
 
 /// The name of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,19 @@ pub(crate) fn entries<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Vec<&
     };
     let is_gguf = |name: &&str| Path::new(name).extension().is_some_and(|extension| extension == "gguf");
     names.filter(is_gguf).filter(|name| !is_later(name)).collect()
+}
+
+/// Where the parts of a model are written: at `path` if it is one, else beside that.
+pub(crate) fn part_paths(path: &Path, count: usize) -> Vec<PathBuf> {
+    if count == 1 {
+        return vec![path.to_owned()];
+    }
+    let named = |number: usize| {
+        let mut name = path.file_stem().unwrap_or_default().to_owned();
+        name.push(format!("-{number:05}-of-{count:05}.gguf"));
+        path.with_file_name(name)
+    };
+    (1..=count).map(named).collect()
 }
 
 /// One of the files that a model is in.
@@ -123,6 +136,9 @@ mod tests {
         assert_eq!((part.stem, part.number, part.count), ("a-b", 2, 3));
         let all = ["a-b-00001-of-00003.gguf", "a-b-00002-of-00003.gguf", "a-b-00003-of-00003.gguf"];
         assert!(part.all().eq(all));
+        let paths = part_paths(Path::new("x/a-b.gguf"), 3);
+        assert!(paths.iter().map(|path| path.file_name().unwrap()).eq(all));
+        assert_eq!(part_paths(Path::new("x/a-b.gguf"), 1), [Path::new("x/a-b.gguf")]);
         for name in [
             "a.gguf",
             "a-1-of-3.gguf",

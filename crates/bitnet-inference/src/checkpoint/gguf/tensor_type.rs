@@ -1,10 +1,12 @@
 //! Element types of tensors: their numbers, names and sizes.
 //!
-//! Sources: ggml.h and ggml-common.h of llama.cpp; ggml-common.h of `ik_llama.cpp` (`IQ1_BN`, `IQ2_BN`);
+//! Sources: ggml.h and ggml-common.h of llama.cpp; ggml-common.h of `ik_llama.cpp` (`IQ1_BN`, `IQ2_BN`, `IQ2_BN_R4`);
 //! bitnet.cpp, `src/ggml-bitnet-mad.cpp` (`I2_S`).
 
 use bitnet_core::DType;
 use bitnet_quant::Codec;
+
+use super::interleaved;
 
 /// How a tensor is encoded, by ggml's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,7 @@ pub(crate) enum TensorType {
     Q2_0,
     IQ1_BN,
     IQ2_BN,
+    IQ2_BN_R4,
 }
 
 /// What a type's number says.
@@ -56,6 +59,7 @@ impl TensorType {
             42 => Known(Self::Q2_0),
             134 => Known(Self::IQ1_BN),
             135 => Known(Self::IQ2_BN),
+            335 => Known(Self::IQ2_BN_R4),
             3 => Unsupported("Q4_1"),
             6 => Unsupported("Q5_0"),
             7 => Unsupported("Q5_1"),
@@ -73,14 +77,13 @@ impl TensorType {
             39 => Number::Tl2OrMxfp4,
             40 => Unsupported("NVFP4"),
             41 => Unsupported("Q1_0"),
-            335 => Unsupported("IQ2_BN_R4"),
             _ => Number::Unknown,
         }
     }
 
     /// Its number in a file.
     pub(super) fn number(self) -> u32 {
-        (0..=135).find(|&number| Self::of(number) == Number::Known(self)).expect("every type has a number")
+        (0..=335).find(|&number| Self::of(number) == Number::Known(self)).expect("every type has a number")
     }
 
     /// Name, as ggml has it.
@@ -99,10 +102,12 @@ impl TensorType {
             Self::Q2_0 => "Q2_0",
             Self::IQ1_BN => "IQ1_BN",
             Self::IQ2_BN => "IQ2_BN",
+            Self::IQ2_BN_R4 => "IQ2_BN_R4",
         }
     }
 
-    /// The codec of a type whose weights are -1, 0 and +1 times a scale; of `I2_S` that of the published files.
+    /// The codec of a type whose weights are -1, 0 and +1 times a scale; of `I2_S` that of the published files, of
+    /// `IQ2_BN_R4` that of its rows one after another.
     pub(super) fn codec(self) -> Option<Codec> {
         Some(match self {
             Self::I2_S => Codec::I2S,
@@ -110,7 +115,7 @@ impl TensorType {
             Self::TQ2_0 => Codec::Tq2_0,
             Self::Q2_0 => Codec::Q2_0,
             Self::IQ1_BN => Codec::Iq1Bn,
-            Self::IQ2_BN => Codec::Iq2Bn,
+            Self::IQ2_BN | Self::IQ2_BN_R4 => Codec::Iq2Bn,
             Self::F32 | Self::F16 | Self::BF16 | Self::Q4_0 | Self::Q8_0 | Self::Q4_K | Self::Q6_K => {
                 return None;
             }
@@ -128,7 +133,7 @@ impl TensorType {
     }
 
     /// Weights of a block, which lie within a row (`I2_S`: within the tensor), and its bytes.
-    pub(super) fn block(self) -> (usize, usize) {
+    pub(crate) fn block(self) -> (usize, usize) {
         match self {
             Self::F32 => (1, 4),
             Self::F16 | Self::BF16 => (1, 2),
@@ -141,7 +146,7 @@ impl TensorType {
             Self::TQ2_0 => (256, 66),
             Self::Q2_0 => (64, 18),
             Self::IQ1_BN => (64, 13),
-            Self::IQ2_BN => (64, 16),
+            Self::IQ2_BN | Self::IQ2_BN_R4 => (64, 16),
         }
     }
 
@@ -149,7 +154,7 @@ impl TensorType {
     fn row_header(self) -> usize {
         match self {
             Self::IQ1_BN => 2,
-            Self::IQ2_BN => 4,
+            Self::IQ2_BN | Self::IQ2_BN_R4 => 4,
             _ => 0,
         }
     }
@@ -159,11 +164,12 @@ impl TensorType {
         if self == Self::I2_S { 32 } else { 0 }
     }
 
-    /// Bytes of a tensor; `None` when its rows are not whole blocks or the size is beyond a machine word.
+    /// Bytes of a tensor; `None` when its rows are not whole blocks, or groups of rows, or the size is beyond a machine word.
     pub(super) fn size_bytes(self, rows: usize, cols: usize) -> Option<usize> {
         let (weights, bytes) = self.block();
         let (rows, cols) = if self == Self::I2_S { (1, rows.checked_mul(cols)?) } else { (rows, cols) };
-        if !cols.is_multiple_of(weights) {
+        let is_whole = self != Self::IQ2_BN_R4 || rows.is_multiple_of(interleaved::ROWS);
+        if !cols.is_multiple_of(weights) || !is_whole {
             return None;
         }
         let row = (cols / weights).checked_mul(bytes)?.checked_add(self.row_header())?;
@@ -185,6 +191,8 @@ mod tests {
         assert_eq!(size(TensorType::Q2_0), Some(4 * 72));
         assert_eq!(size(TensorType::IQ1_BN), Some(4 * 54));
         assert_eq!(size(TensorType::IQ2_BN), Some(4 * 68));
+        assert_eq!(size(TensorType::IQ2_BN_R4), Some(4 * 68));
+        assert_eq!(TensorType::IQ2_BN_R4.size_bytes(6, 256), None);
         assert_eq!(size(TensorType::Q6_K), Some(4 * 210));
         assert_eq!(TensorType::TQ2_0.size_bytes(4, 128), None);
         // The blocks of I2_S may go from one row into the next.
@@ -196,6 +204,7 @@ mod tests {
     fn numbers_are_those_of_ggml() {
         assert_eq!(TensorType::I2_S.number(), 36);
         assert_eq!(TensorType::IQ2_BN.number(), 135);
+        assert_eq!(TensorType::IQ2_BN_R4.number(), 335);
         assert_eq!(TensorType::of(43), Number::Unknown);
     }
 }

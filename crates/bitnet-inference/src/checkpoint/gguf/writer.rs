@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::header::{ALIGNMENT, MAGIC};
 use super::metadata::Kind;
+use super::split;
 use super::tensor_type::TensorType;
 use crate::atomic_file;
 use crate::{Error, Result};
@@ -61,6 +62,22 @@ impl Writer {
     pub(crate) fn integers(&mut self, key: &str, values: &[i32]) {
         self.list(key, Kind::I32, values.len());
         self.keys.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+
+    /// What a part of a model in several files says of itself: its number, from 0, how many parts there are, and tensors
+    /// in all of them. The types are those that llama.cpp asks for.
+    ///
+    /// Errors: [`Error::Gguf`] for more parts than a name has digits for.
+    pub(crate) fn part(&mut self, number: usize, count: usize, tensors: usize) -> Result<()> {
+        let too_many = || Error::gguf(split::COUNT, "key", 0, "a number below 65536", count.to_string());
+        let count = u16::try_from(count).map_err(|_| too_many())?;
+        for (key, value) in [(split::NUMBER, number as u16), (split::COUNT, count)] {
+            self.key(key, Kind::U16);
+            self.keys.extend(value.to_le_bytes());
+        }
+        self.key(split::TENSORS, Kind::I32);
+        self.keys.extend((tensors as i32).to_le_bytes());
+        Ok(())
     }
 
     /// A key of another file, its type and value as they are there.

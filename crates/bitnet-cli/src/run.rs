@@ -9,7 +9,7 @@ use crate::{interrupt, output, text};
 
 /// Prints the continuation of a prompt as it comes, then statistics to stderr; or one JSON object.
 pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
-    let options = args.options();
+    let options = args.options()?;
     // Before a model is loaded, or even downloaded.
     options.check()?;
     let prompt = match (args.prompt.prompt, args.prompt.file) {
@@ -30,7 +30,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
         output::json(&Report::new(&generation))?;
     } else {
         output::note(&statistics(&generation));
-        output::note(&settings(&model, &generation, options.sampling.temperature > 0.0));
+        output::note(&settings(&model, &generation, !options.sampling.is_greedy()));
     }
     match generation.finish_reason {
         FinishReason::Cancelled => Err(Failure::Interrupted),

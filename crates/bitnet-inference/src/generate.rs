@@ -67,9 +67,9 @@ impl GenerateOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FinishReason {
-    /// The model ended the text, or a stop string came up.
+    /// The model ended the text, which a constraint lets it do where the text is complete; or a stop string came up.
     Stop,
-    /// `max_tokens`, or the end of the context.
+    /// `max_tokens`, or the end of the context; a constrained text is then incomplete.
     Length,
     /// The caller stopped it.
     Cancelled,
@@ -164,7 +164,7 @@ impl TokenStream {
     ) -> Result<Self> {
         options.check()?;
         let config = model.config();
-        let mut sampler = Sampler::new(&options.sampling, config.vocab_size)?;
+        let mut sampler = Sampler::new(&options.sampling, &model)?;
         let stop = StopStrings::new(&options.stop);
         let prompt = model.prompt_ids(prompt)?;
         if prompt.len() >= config.context_length {
@@ -174,7 +174,7 @@ impl TokenStream {
             });
         }
         let max_tokens = options.max_tokens.min(config.context_length - prompt.len());
-        sampler.observe(&prompt);
+        sampler.observe_prompt(&prompt);
         // The last token is never fed back.
         let sequence = model.backend().start(prompt.len() + max_tokens - 1)?;
         let detokenizer = Detokenizer::after(model.tokenizer()?, &prompt)?;
@@ -219,7 +219,7 @@ impl TokenStream {
             return Ok(Step::Prefill);
         }
         let candidates = self.sequence.candidates(&self.sampler.cut())?;
-        let next = self.sampler.sample(candidates);
+        let next = self.sampler.sample(candidates)?.id;
         self.take(next)
     }
 
@@ -275,7 +275,7 @@ impl TokenStream {
             self.end(FinishReason::Stop)?;
             return self.advance();
         }
-        self.sampler.observe(&[id]);
+        self.sampler.observe(id)?;
         self.token_ids.push(id);
         let text = self.detokenizer.push(self.model.tokenizer()?, id)?;
         let (mut text, is_stopped) = self.stop.push(&text);

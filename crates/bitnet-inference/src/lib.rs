@@ -46,6 +46,8 @@ pub use generate::{Chunk, FinishReason, GenerateOptions, Generation, Prompt, Ste
 pub use loaded_model::{LoadOptions, LoadedModel};
 pub use model::Model;
 pub use perplexity::Perplexity;
-pub use sample::SamplingOptions;
+pub use sample::{
+    Constraint, ConstraintSpec, DryOptions, Logprobs, MirostatOptions, Sampled, Sampler, SamplingOptions,
+};
 pub use summary::Summary;
 pub use tokenizer::Tokenizer;

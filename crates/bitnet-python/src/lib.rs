@@ -9,6 +9,7 @@ mod generation;
 mod ids;
 mod model;
 mod quantize;
+mod sampling;
 mod stream;
 mod tensor;
 mod tokenizer;

@@ -7,7 +7,7 @@ mod traffic;
 
 use std::fmt::Debug;
 
-pub use cut::{Candidate, Cut};
+pub use cut::{Adjustment, Candidate, Cut, TokenMask};
 pub use kv_type::KvType;
 pub use traffic::Traffic;
 

@@ -1,6 +1,6 @@
 //! `bitnet run`.
 
-use bitnet_inference::{Error, FinishReason, Generation, LoadedModel, Step, Timings, TokenStream};
+use bitnet_inference::{Error, FinishReason, Generation, LoadedModel, Logprobs, Step, Timings, TokenStream};
 use serde::Serialize;
 
 use crate::args::RunArgs;
@@ -72,6 +72,8 @@ fn drive(
 struct Report<'a> {
     text: &'a str,
     token_ids: &'a [u32],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<&'a [Logprobs]>,
     prompt_tokens: usize,
     completion_tokens: usize,
     finish_reason: FinishReason,
@@ -84,6 +86,7 @@ impl<'a> Report<'a> {
         Self {
             text: &generation.text,
             token_ids: &generation.token_ids,
+            logprobs: generation.logprobs.as_deref(),
             prompt_tokens: generation.prompt_tokens,
             completion_tokens: generation.token_ids.len(),
             finish_reason: generation.finish_reason,

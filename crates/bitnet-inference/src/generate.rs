@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::backend::Sequence;
 use crate::detokenize::Detokenizer;
 use crate::loaded_model::LoadedModel;
-use crate::sample::{Sampler, SamplingOptions};
+use crate::sample::{Logprobs, Sampled, Sampler, SamplingOptions};
 use crate::stop_strings::StopStrings;
 use crate::{Error, Result};
 
@@ -99,16 +99,18 @@ pub struct Timings {
 }
 
 /// A piece of a text as it is generated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Chunk {
     /// Whole characters; may be empty while a character or a possible stop string is incomplete.
     pub text: String,
     /// The token that was added; `None` for text that was held back until the end.
     pub token_id: Option<u32>,
+    /// What the model says of the token, where that was asked for.
+    pub logprobs: Option<Logprobs>,
 }
 
 /// One step of a [`TokenStream`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// A part of the prompt was read.
     Prefill,
@@ -125,6 +127,8 @@ pub struct Generation {
     pub text: String,
     /// The generated tokens, without the one that ended the text.
     pub token_ids: Vec<u32>,
+    /// What the model says of each of them; `None` unless that was asked for.
+    pub logprobs: Option<Vec<Logprobs>>,
     /// Length of the prompt.
     pub prompt_tokens: usize,
     /// Why it ended.
@@ -147,6 +151,7 @@ pub struct TokenStream {
     prompt: Vec<u32>,
     max_tokens: usize,
     token_ids: Vec<u32>,
+    logprobs: Option<Vec<Logprobs>>,
     text: String,
     finish: Option<FinishReason>,
     /// Text to give out before the end.
@@ -187,6 +192,7 @@ impl TokenStream {
             prompt,
             max_tokens,
             token_ids: Vec::new(),
+            logprobs: options.sampling.logprobs.map(|_| Vec::new()),
             text: String::new(),
             finish: None,
             last_text: String::new(),
@@ -204,7 +210,7 @@ impl TokenStream {
                 Step::Done(reason)
             } else {
                 self.text.push_str(&text);
-                Step::Chunk(Chunk { text, token_id: None })
+                Step::Chunk(Chunk { text, token_id: None, logprobs: None })
             });
         }
         let fed = self.sequence.len();
@@ -219,7 +225,7 @@ impl TokenStream {
             return Ok(Step::Prefill);
         }
         let candidates = self.sequence.candidates(&self.sampler.cut())?;
-        let next = self.sampler.sample(candidates)?.id;
+        let next = self.sampler.sample(candidates)?;
         self.take(next)
     }
 
@@ -249,6 +255,7 @@ impl TokenStream {
             seed: self.sampler.seed(),
             text: self.text.clone(),
             token_ids: self.token_ids.clone(),
+            logprobs: self.logprobs.clone(),
             prompt_tokens: self.prompt.len(),
             finish_reason: self.finish.unwrap_or(FinishReason::Cancelled),
         }
@@ -268,7 +275,7 @@ impl TokenStream {
     }
 
     /// Takes a sampled token in.
-    fn take(&mut self, id: u32) -> Result<Step> {
+    fn take(&mut self, Sampled { id, logprobs }: Sampled) -> Result<Step> {
         self.last_token = self.started.elapsed();
         self.first_token.get_or_insert(self.last_token);
         if self.model.config().eos.contains(&id) {
@@ -277,6 +284,9 @@ impl TokenStream {
         }
         self.sampler.observe(id)?;
         self.token_ids.push(id);
+        if let Some(all) = &mut self.logprobs {
+            all.extend(logprobs.clone());
+        }
         let text = self.detokenizer.push(self.model.tokenizer()?, id)?;
         let (mut text, is_stopped) = self.stop.push(&text);
         if is_stopped {
@@ -286,7 +296,7 @@ impl TokenStream {
             text.push_str(&std::mem::take(&mut self.last_text));
         }
         self.text.push_str(&text);
-        Ok(Step::Chunk(Chunk { text, token_id: Some(id) }))
+        Ok(Step::Chunk(Chunk { text, token_id: Some(id), logprobs }))
     }
 
     fn end(&mut self, reason: FinishReason) -> Result<()> {

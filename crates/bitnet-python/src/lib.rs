@@ -35,6 +35,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<generation::Generation>()?;
     module.add_class::<generation::Timings>()?;
     module.add_class::<generation::Chunk>()?;
+    module.add_class::<generation::Logprobs>()?;
     module.add_class::<stream::Stream>()?;
     module.add_class::<quantize::TernaryMatrix>()?;
     module.add_class::<tensor::Tensor>()?;

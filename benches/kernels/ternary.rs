@@ -142,10 +142,10 @@ fn decode_head(criterion: &mut Criterion) {
     let floats = FloatKernels::new(Isa::Scalar).unwrap();
     let head = CompactRows::new(&pool, &floats, (HEAD.rows, HEAD.cols), read_row, |_| {}).unwrap().unwrap();
     let x: Vec<f32> = (0..HEAD.cols).map(value).collect();
-    let mut split = SplitActivations::with_capacity(HEAD.cols);
+    let mut split = [SplitActivations::default()];
     let mut scores = |isa: Isa, out: &mut [f32]| {
         let kernel = TernaryKernel::new(isa).unwrap();
-        head.scores(&pool, &kernel, black_box(&x), &mut split, out).unwrap()
+        head.scores(&pool, &kernel, black_box(&x), &mut split, out)
     };
     let mut expected = vec![0.0; HEAD.rows];
     scores(Isa::Scalar, &mut expected);

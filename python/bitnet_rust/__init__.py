@@ -33,6 +33,7 @@ from bitnet_rust._errors import (
 from bitnet_rust._native import (
     Chunk,
     Generation,
+    Logprobs,
     Model,
     ModelCache,
     ModelConfig,
@@ -62,6 +63,7 @@ __all__ = [
     "FilePermissionError",
     "Generation",
     "HubError",
+    "Logprobs",
     "MissingFileError",
     "Model",
     "ModelCache",

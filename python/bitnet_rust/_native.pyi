@@ -155,26 +155,70 @@ class Model:
         prompt: str | Iterable[SupportsIndex],
         *,
         max_tokens: int = 128,
+        stop: str | Iterable[str] = (),
         temperature: float = 0.0,
+        dynatemp_range: float = 0.0,
+        dynatemp_exponent: float = 1.0,
+        temperature_last: bool = False,
         top_k: int = 0,
         top_p: float = 1.0,
         min_p: float = 0.0,
+        typical_p: float = 1.0,
+        top_n_sigma: float = 0.0,
+        xtc_probability: float = 0.0,
+        xtc_threshold: float = 0.1,
+        mirostat: Literal[0, 2] = 0,
+        mirostat_tau: float = 5.0,
+        mirostat_eta: float = 0.1,
         repetition_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        repeat_last_n: int | None = None,
+        dry_multiplier: float = 0.0,
+        dry_base: float = 1.75,
+        dry_allowed_length: int = 2,
+        dry_penalty_last_n: int | None = None,
+        dry_sequence_breakers: Iterable[str] = ("\n", ":", '"', "*"),
+        logit_bias: Mapping[int, float] | None = None,
+        regex: str | None = None,
+        json_schema: str | Mapping[str, Any] | None = None,
+        logprobs: int | None = None,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
     ) -> Generation: ...
     def stream(
         self,
         prompt: str | Iterable[SupportsIndex],
         *,
         max_tokens: int = 128,
+        stop: str | Iterable[str] = (),
         temperature: float = 0.0,
+        dynatemp_range: float = 0.0,
+        dynatemp_exponent: float = 1.0,
+        temperature_last: bool = False,
         top_k: int = 0,
         top_p: float = 1.0,
         min_p: float = 0.0,
+        typical_p: float = 1.0,
+        top_n_sigma: float = 0.0,
+        xtc_probability: float = 0.0,
+        xtc_threshold: float = 0.1,
+        mirostat: Literal[0, 2] = 0,
+        mirostat_tau: float = 5.0,
+        mirostat_eta: float = 0.1,
         repetition_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        repeat_last_n: int | None = None,
+        dry_multiplier: float = 0.0,
+        dry_base: float = 1.75,
+        dry_allowed_length: int = 2,
+        dry_penalty_last_n: int | None = None,
+        dry_sequence_breakers: Iterable[str] = ("\n", ":", '"', "*"),
+        logit_bias: Mapping[int, float] | None = None,
+        regex: str | None = None,
+        json_schema: str | Mapping[str, Any] | None = None,
+        logprobs: int | None = None,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
     ) -> Stream: ...
 
 @final
@@ -256,6 +300,8 @@ class Generation:
     @property
     def token_ids(self) -> list[int]: ...
     @property
+    def logprobs(self) -> list[Logprobs] | None: ...
+    @property
     def prompt_tokens(self) -> int: ...
     @property
     def completion_tokens(self) -> int: ...
@@ -272,6 +318,15 @@ class Chunk:
     def text(self) -> str: ...
     @property
     def token_id(self) -> int | None: ...
+    @property
+    def logprobs(self) -> Logprobs | None: ...
+
+@final
+class Logprobs:
+    @property
+    def logprob(self) -> float: ...
+    @property
+    def top(self) -> list[tuple[int, float]]: ...
 
 @final
 class Stream:

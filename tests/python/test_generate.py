@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -178,3 +180,49 @@ def test_ctrl_c_interrupts_long_work(model: bn.Model) -> None:
         with pytest.raises(KeyboardInterrupt):
             run()
         timer.join()
+
+
+def test_logprobs_are_the_log_softmax_of_the_logits(model: bn.Model) -> None:
+    generation = model.generate(PROMPT, max_tokens=12, temperature=1.5, top_k=50, seed=3, logprobs=4)
+    prompt = model.tokenizer.encode(PROMPT)
+    logits = model.logits([*prompt, *generation.token_ids])[len(prompt) - 1 : -1].astype(np.float64)
+    expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert generation.logprobs is not None
+    assert len(generation.logprobs) == len(generation.token_ids)
+    for token_id, got, row in zip(generation.token_ids, generation.logprobs, expected, strict=True):
+        assert got.logprob == pytest.approx(row[token_id], abs=1e-5)
+        assert [token for token, _ in got.top] == np.argsort(-row, kind="stable")[:4].tolist()
+        assert [logprob for _, logprob in got.top] == pytest.approx(np.sort(row)[::-1][:4], abs=1e-5)
+    assert model.generate(PROMPT, max_tokens=2).logprobs is None
+
+
+def test_a_text_matches_what_constrains_it(model: bn.Model) -> None:
+    pattern = r"[A-Z][a-z]{2,8}(, [a-z]{2,8}){2}\."
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    for seed in range(5):
+        options: dict[str, Any] = {"temperature": 1.5, "seed": seed}
+        text = model.generate(PROMPT, regex=pattern, **options).text
+        assert re.fullmatch(pattern, text)
+        generation = model.generate(PROMPT, json_schema={**schema, "additionalProperties": False}, **options)
+        if generation.finish_reason == "stop":
+            value = json.loads(generation.text)
+            assert isinstance(value["n"], int)
+    as_text = json.dumps(schema)
+    assert model.generate(PROMPT, json_schema=as_text).text == model.generate(PROMPT, json_schema=schema).text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dynatemp_range": 0.5, "dynatemp_exponent": 2.0},
+        {"temperature_last": True, "typical_p": 0.6, "top_n_sigma": 1.5},
+        {"xtc_probability": 1.0, "xtc_threshold": 0.05},
+        {"mirostat": 2, "mirostat_tau": 3.0, "mirostat_eta": 0.2},
+        {"presence_penalty": 1.0, "frequency_penalty": 0.5, "repeat_last_n": 16},
+        {"dry_multiplier": 2.0, "dry_base": 2.0, "dry_allowed_length": 1, "dry_sequence_breakers": []},
+        {"logit_bias": {11: 20.0, 5: float("-inf")}},
+    ],
+)
+def test_every_option_changes_the_text(model: bn.Model, options: dict[str, Any]) -> None:
+    plain: dict[str, Any] = {"temperature": 1.2, "seed": 5, "max_tokens": 40}
+    assert model.generate(PROMPT, **plain, **options).text != model.generate(PROMPT, **plain).text

@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bitnet_inference::backend::Cut;
-use bitnet_inference::{LoadOptions, LoadedModel};
+use bitnet_inference::{LoadOptions, LoadedModel, MirostatOptions, Sampler, SamplingOptions};
 
 struct Counting;
 
@@ -28,7 +28,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// One test: another one would be counted too.
 #[test]
+fn a_token_allocates_nothing() {
+    decoding_a_token_allocates_nothing();
+    sampling_a_token_allocates_nothing();
+}
+
 fn decoding_a_token_allocates_nothing() {
     for threads in [1, 2] {
         let options = LoadOptions { threads: Some(threads), ..LoadOptions::default() };
@@ -46,5 +52,50 @@ fn decoding_a_token_allocates_nothing() {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         decode(100);
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "{threads} threads");
+    }
+}
+
+/// Options of every kind that are to cost nothing; DRY, constraints and log-probabilities do.
+fn sampling() -> [SamplingOptions; 4] {
+    let plain = || SamplingOptions { temperature: 1.0, seed: Some(1), ..SamplingOptions::default() };
+    [
+        SamplingOptions { repetition_penalty: 1.2, presence_penalty: 0.5, ..SamplingOptions::default() },
+        SamplingOptions {
+            top_k: 40,
+            top_p: 0.9,
+            min_p: 0.05,
+            repeat_last_n: Some(8),
+            repetition_penalty: 1.2,
+            ..plain()
+        },
+        SamplingOptions {
+            typical_p: 0.9,
+            top_n_sigma: 2.0,
+            xtc_probability: 0.5,
+            dynatemp_range: 0.5,
+            ..plain()
+        },
+        SamplingOptions { mirostat: Some(MirostatOptions::default()), ..plain() },
+    ]
+}
+
+fn sampling_a_token_allocates_nothing() {
+    let model = LoadedModel::embedded(&LoadOptions { threads: Some(1), ..LoadOptions::default() }).unwrap();
+    for options in sampling() {
+        let mut sampler = Sampler::new(&options, &model).unwrap();
+        let mut sequence = model.backend().start(128).unwrap();
+        sampler.observe_prompt(&[2043, 555]);
+        sequence.feed(&[2043, 555], 1).unwrap();
+        let mut sample = |tokens: usize| {
+            for _ in 0..tokens {
+                let id = sampler.sample(sequence.candidates(&sampler.cut()).unwrap()).unwrap().id;
+                sampler.observe(id).unwrap();
+                sequence.feed(&[id], 1).unwrap();
+            }
+        };
+        sample(20);
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        sample(50);
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "{options:?}");
     }
 }

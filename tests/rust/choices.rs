@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bitnet_inference::backend::{Candidate, Cut, Traffic};
+use bitnet_inference::backend::{Adjustment, Candidate, Cut, TokenMask, Traffic};
 use bitnet_inference::{LoadOptions, LoadedModel};
 
 fn root() -> PathBuf {
@@ -77,9 +77,18 @@ fn compare(model: &LoadedModel, ids: &[u32], cuts: &[Cut<'_>]) -> Traffic {
 #[test]
 fn no_choice_is_missed_under_any_cut() {
     let model = tiny();
-    let seen: Vec<bool> = (0..model.config().vocab_size).map(|id| id.is_multiple_of(3)).collect();
-    let cut =
-        |top_k, below_best, repetition_penalty| Cut { top_k, below_best, repetition_penalty, seen: &seen };
+    let vocab_size = model.config().vocab_size;
+    let counts: Vec<u32> = (0..vocab_size).map(|id| u32::from(id.is_multiple_of(3))).collect();
+    let offsets: Vec<f32> = (0..vocab_size).map(|id| (id % 7) as f32 * 0.3 - 0.9).collect();
+    let mut allowed = TokenMask::default();
+    allowed.set(&vec![0x0101_0104; vocab_size.div_ceil(32)], vocab_size);
+    let cut = |top_k, below_best, repetition_penalty: f32| {
+        let may_raise = repetition_penalty < 1.0;
+        let adjustment = Adjustment { repetition_penalty, counts: &counts, may_raise, ..Adjustment::NONE };
+        Cut { top_k, below_best, adjustment }
+    };
+    let shifted = Adjustment { offsets: &offsets, may_raise: true, ..Adjustment::NONE };
+    let masked = Adjustment { allowed: Some(&allowed), ..Adjustment::NONE };
     let cuts = [
         Cut::GREEDY,
         cut(1, f32::INFINITY, 1.3),
@@ -89,6 +98,10 @@ fn no_choice_is_missed_under_any_cut() {
         cut(8, 1.5, 1.0),
         cut(usize::MAX, f32::INFINITY, 1.0),
         cut(1000, f32::INFINITY, 1.0),
+        Cut { adjustment: shifted, ..Cut::GREEDY },
+        Cut { top_k: 20, adjustment: Adjustment { allowed: Some(&allowed), ..shifted }, ..Cut::ALL },
+        Cut { adjustment: masked, ..Cut::GREEDY },
+        Cut { top_k: allowed.count(), below_best: 3.0, adjustment: masked },
     ];
     compare(&model, &ids(&model, None, 200), &cuts);
 }

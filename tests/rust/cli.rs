@@ -97,6 +97,23 @@ fn a_seed_gives_the_same_text_on_any_number_of_threads() {
 }
 
 #[test]
+fn a_text_fits_what_constrains_it_and_reports_log_probabilities() {
+    let schema = r#"{"type": "array", "items": {"enum": ["yes", "no"]}, "minItems": 2, "maxItems": 2}"#;
+    let got =
+        json(&["run", "-p", CITIZENS, "--json-schema", schema, "--logprobs", "2", "--logit-bias", "5=-inf"]);
+    assert_eq!(got["finish_reason"], "stop");
+    let answers: Vec<String> = serde_json::from_str(got["text"].as_str().unwrap()).unwrap();
+    assert!(
+        answers.len() == 2 && answers.iter().all(|answer| answer == "yes" || answer == "no"),
+        "{answers:?}"
+    );
+    let logprobs = got["logprobs"].as_array().unwrap();
+    assert_eq!(logprobs.len(), ids(&got["token_ids"]).len());
+    assert!(logprobs.iter().all(|one| float(&one["logprob"]) <= float(&one["top"][0][1])));
+    assert!(json(&["run", "-p", CITIZENS, "-n", "2"]).get("logprobs").is_none());
+}
+
+#[test]
 fn a_stop_string_ends_the_text_and_is_not_part_of_it() {
     let got = json(&["run", "-p", CITIZENS, "--stop", "States", "--stop", "United"]);
     assert_eq!(got["text"], " have told the American people of the ");

@@ -76,12 +76,17 @@ fn ask(
             let options = GenerateOptions { max_tokens, ..GenerateOptions::default() };
             let deadline = (random.below(8) == 0).then(|| Duration::from_millis(random.below(30) as u64));
             let priority = random.below(3) as i32;
-            asked.fetch_add(1, Ordering::Relaxed);
             match engine
                 .submit(Prompt::Ids(&expected[which].prompt), &Request { options, priority, deadline })
             {
-                Ok(handle) => open.push((handle, which, max_tokens, random.below(6) == 0)),
-                Err(Error::QueueFull { .. }) => outcome.refused += 1,
+                Ok(handle) => {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    open.push((handle, which, max_tokens, random.below(6) == 0));
+                }
+                Err(Error::QueueFull { .. }) => {
+                    outcome.refused += 1;
+                    break;
+                }
                 Err(error) => panic!("{error}"),
             }
             if random.below(50) == 0 {
@@ -155,13 +160,10 @@ fn no_request_is_lost_and_memory_stays_as_it_is() {
     eprintln!(
         "{asked} requests: {finished} finished, {cancelled} cancelled, {late} late, {refused} refused, {failed} bad"
     );
-    assert_eq!(asked, finished + cancelled + late + refused);
+    assert_eq!(asked, finished + cancelled + late);
     assert!(asked >= REQUESTS);
     assert!(finished > 0 && cancelled > 0 && late > 0 && refused > 0 && failed > 0);
-    assert_eq!(
-        (stats.requests.submitted as usize, stats.requests.rejected as usize),
-        (asked - refused, refused)
-    );
+    assert_eq!((stats.requests.submitted as usize, stats.requests.rejected as usize), (asked, refused));
     assert_eq!(stats.requests.finished.total() as usize, finished + cancelled + late);
     assert_eq!((stats.requests.failed, stats.requests.active), (0, 0));
     assert!(stats.prefix_cache.reused_tokens > 0);

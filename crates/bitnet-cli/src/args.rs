@@ -16,6 +16,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::sampling::SamplingArgs;
 
 /// Run BitNet b1.58 models.
 #[derive(Debug, Parser)]
@@ -71,6 +72,7 @@ Examples:
   bitnet run ./model -p \"The capital of France is\" -n 20    a folder with config.json
   bitnet run ./model.gguf -p \"Once upon a time\"            a GGUF file
   bitnet run -p \"Once\" --temperature 0.8 --seed 7           random, and the same again
+  bitnet run -p \"In\" --regex \"[A-Z][a-z]+\\.\"                a text that matches, and ends there
   bitnet run -p \"In the beginning\" --stop \".\" --stop \"!\"    one sentence
   cat prompt.txt | bitnet run -f - --json                  a prompt from a pipe, all figures";
 
@@ -210,27 +212,14 @@ pub(crate) struct RunArgs {
     /// The most tokens to generate
     #[arg(short = 'n', long, value_name = "N", default_value_t = 128, value_parser = count, allow_negative_numbers = true)]
     max_tokens: usize,
-    /// Divides the logits; 0 takes the most probable token
-    #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
-    temperature: f32,
-    /// Keep the N most probable tokens; 0 keeps all
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    top_k: usize,
-    /// Keep the most probable tokens that together reach this probability
-    #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true)]
-    top_p: f32,
-    /// Drop tokens less probable than this share of the most probable one
-    #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
-    min_p: f32,
-    /// Make tokens that were there already less probable; 1 does nothing
-    #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true)]
-    repetition_penalty: f32,
-    /// Seed of the random numbers: the same seed gives the same text [default: a new one]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    seed: Option<u64>,
     /// End at this text, which is not printed; may be given several times
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     stop: Vec<String>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// With --json: the log-probability of each token, and of the N most probable ones in its place
+    #[arg(long, value_name = "N", requires = "json")]
+    logprobs: Option<usize>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Print one JSON object instead of the text
@@ -252,19 +241,9 @@ pub(crate) struct PromptArgs {
 
 impl RunArgs {
     /// As the library takes them.
-    pub(crate) fn options(&self) -> GenerateOptions {
-        GenerateOptions {
-            max_tokens: self.max_tokens,
-            sampling: SamplingOptions {
-                temperature: self.temperature,
-                top_k: self.top_k,
-                top_p: self.top_p,
-                min_p: self.min_p,
-                repetition_penalty: self.repetition_penalty,
-                seed: self.seed,
-            },
-            stop: self.stop.clone(),
-        }
+    pub(crate) fn options(&self) -> Result<GenerateOptions, Failure> {
+        let sampling = SamplingOptions { logprobs: self.logprobs, ..self.sampling.options()? };
+        Ok(GenerateOptions { max_tokens: self.max_tokens, sampling, stop: self.stop.clone() })
     }
 }
 
@@ -469,7 +448,7 @@ fn number(text: &str) -> Result<f64, String> {
 }
 
 /// A number of things, at least one.
-fn count(text: &str) -> Result<usize, String> {
+pub(crate) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("a whole number of at least 1 is needed".to_owned()),
         Ok(count) => Ok(count),

@@ -29,7 +29,10 @@ impl Failure {
     pub(crate) fn status(&self) -> u8 {
         match self {
             Self::Library(
-                Error::InvalidOption { .. } | Error::EmptyPrompt | Error::Core(CoreError::ThreadCount { .. }),
+                Error::InvalidOption { .. }
+                | Error::Constraint { .. }
+                | Error::EmptyPrompt
+                | Error::Core(CoreError::ThreadCount { .. }),
             )
             | Self::Usage(_) => Self::USAGE,
             Self::Output(_) if self.is_closed_pipe() => 0,
@@ -55,6 +58,9 @@ impl fmt::Display for Failure {
             // In the words of the command line.
             Self::Library(Error::InvalidOption { name, expected, got }) => {
                 write!(f, "--{} must be {expected}, not {got}", name.replace('_', "-"))
+            }
+            Self::Library(Error::Constraint { name, reason }) => {
+                write!(f, "--{}: {reason}", name.replace('_', "-"))
             }
             Self::Library(Error::Lossy { path, reason }) => {
                 write!(f, "{}: {reason}; --lossy allows that", path.display())

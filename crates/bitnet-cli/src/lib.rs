@@ -12,6 +12,7 @@ mod interrupt;
 mod output;
 mod quantize;
 mod run;
+mod sampling;
 mod text;
 mod verify;
 

@@ -1,6 +1,6 @@
 //! `bitnet run`.
 
-use bitnet_inference::{Error, FinishReason, Generation, LoadedModel, Step, Timings, TokenStream};
+use bitnet_inference::{Error, FinishReason, Generation, LoadedModel, Logprobs, Step, Timings, TokenStream};
 use serde::Serialize;
 
 use crate::args::RunArgs;
@@ -9,7 +9,7 @@ use crate::{interrupt, output, text};
 
 /// Prints the continuation of a prompt as it comes, then statistics to stderr; or one JSON object.
 pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
-    let options = args.options();
+    let options = args.options()?;
     // Before a model is loaded, or even downloaded.
     options.check()?;
     let prompt = match (args.prompt.prompt, args.prompt.file) {
@@ -30,11 +30,11 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
         output::json(&Report::new(&generation))?;
     } else {
         output::note(&statistics(&generation));
-        output::note(&settings(&model, &generation, options.sampling.temperature > 0.0));
+        output::note(&settings(&model, &generation, !options.sampling.is_greedy()));
     }
     match generation.finish_reason {
         FinishReason::Cancelled => Err(Failure::Interrupted),
-        FinishReason::Stop | FinishReason::Length => Ok(()),
+        FinishReason::Stop | FinishReason::Length | FinishReason::Deadline => Ok(()),
     }
 }
 
@@ -72,6 +72,8 @@ fn drive(
 struct Report<'a> {
     text: &'a str,
     token_ids: &'a [u32],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<&'a [Logprobs]>,
     prompt_tokens: usize,
     completion_tokens: usize,
     finish_reason: FinishReason,
@@ -84,6 +86,7 @@ impl<'a> Report<'a> {
         Self {
             text: &generation.text,
             token_ids: &generation.token_ids,
+            logprobs: generation.logprobs.as_deref(),
             prompt_tokens: generation.prompt_tokens,
             completion_tokens: generation.token_ids.len(),
             finish_reason: generation.finish_reason,

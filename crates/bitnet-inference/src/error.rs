@@ -144,6 +144,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// What constrains a text cannot be read or held, or leaves no token to choose.
+    #[error("{name}: {reason}")]
+    Constraint {
+        /// Name of the option.
+        name: &'static str,
+        /// The fact.
+        reason: String,
+    },
     /// A conversion would not keep everything, and nobody said that it may not.
     #[error("{}: {reason}; lossy allows that", path.display())]
     Lossy {

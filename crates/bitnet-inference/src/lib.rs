@@ -52,6 +52,8 @@ pub use model::Model;
 pub use model_cache::{ModelCache, ModelCacheStats};
 pub use monitor::PerformanceMonitor;
 pub use perplexity::Perplexity;
-pub use sample::SamplingOptions;
+pub use sample::{
+    Constraint, ConstraintSpec, DryOptions, Logprobs, MirostatOptions, Sampled, Sampler, SamplingOptions,
+};
 pub use summary::Summary;
 pub use tokenizer::Tokenizer;

@@ -2,7 +2,7 @@
 
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bitnet_core::{Device, ThreadPool};
 
@@ -14,8 +14,9 @@ use crate::config::{ActivationMode, ModelConfig};
 use crate::embed::Pooling;
 use crate::generate::{GenerateOptions, Generation, Prompt, TokenStream};
 use crate::model::Model;
+use crate::sample::Grammars;
 use crate::summary::Summary;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{TokenBytes, Tokenizer};
 use crate::{Error, Result};
 
 /// How to run a model.
@@ -46,6 +47,9 @@ pub struct LoadedModel {
     no_tokenizer: (PathBuf, &'static str),
     /// How texts become vectors.
     pooling: Pooling,
+    /// Made when they are first asked for.
+    token_bytes: OnceLock<Arc<TokenBytes>>,
+    grammars: OnceLock<Grammars>,
 }
 
 impl LoadedModel {
@@ -82,6 +86,8 @@ impl LoadedModel {
             backend,
             no_tokenizer,
             pooling: Pooling::read(checkpoint)?,
+            token_bytes: OnceLock::new(),
+            grammars: OnceLock::new(),
         }))
     }
 
@@ -168,6 +174,28 @@ impl LoadedModel {
     /// How texts become vectors.
     pub(crate) fn pooling(&self) -> &Pooling {
         &self.pooling
+    }
+
+    /// The bytes of every token.
+    ///
+    /// Errors: [`Error::Tokenizer`] when there is none, or when it does not say.
+    pub(crate) fn token_bytes(&self) -> Result<Arc<TokenBytes>> {
+        if let Some(bytes) = self.token_bytes.get() {
+            return Ok(Arc::clone(bytes));
+        }
+        let bytes = Arc::new(self.tokenizer()?.token_bytes(self.config.vocab_size)?);
+        Ok(Arc::clone(self.token_bytes.get_or_init(|| bytes)))
+    }
+
+    /// What makes constraints for the tokens of the model.
+    ///
+    /// Errors: as [`Self::token_bytes`]; [`Error::Constraint`] for a model without a token that ends a text.
+    pub(crate) fn grammars(&self) -> Result<&Grammars> {
+        if let Some(grammars) = self.grammars.get() {
+            return Ok(grammars);
+        }
+        let grammars = Grammars::new(&*self.token_bytes()?, self.config.vocab_size, &self.config.eos)?;
+        Ok(self.grammars.get_or_init(|| grammars))
     }
 
     /// Ids of a prompt, not empty and inside the vocabulary.

@@ -1,5 +1,6 @@
 //! Text to token ids and back, by the checkpoint's own `tokenizer.json` or the vocabulary of its GGUF file.
 
+mod bytes;
 mod export;
 mod gguf;
 mod pre_tokenizer;
@@ -9,6 +10,8 @@ use std::path::PathBuf;
 
 use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
+
+pub(crate) use bytes::TokenBytes;
 
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 

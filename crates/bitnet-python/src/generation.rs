@@ -33,6 +33,8 @@ pub(crate) struct Generation {
     text: String,
     /// The generated tokens, without the one that ended the text.
     token_ids: Vec<u32>,
+    /// What the model says of each of them; None unless logprobs was given.
+    logprobs: Option<Vec<Py<Logprobs>>>,
     /// Length of the prompt, in tokens.
     prompt_tokens: usize,
     /// Number of generated tokens.
@@ -58,6 +60,10 @@ impl Generation {
             text: generation.text,
             completion_tokens: generation.token_ids.len(),
             token_ids: generation.token_ids,
+            logprobs: generation
+                .logprobs
+                .map(|all| all.into_iter().map(|one| Logprobs::new(py, one)).collect())
+                .transpose()?,
             prompt_tokens: generation.prompt_tokens,
             finish_reason: generation.finish_reason.to_string(),
             seed: generation.seed,
@@ -80,6 +86,28 @@ impl Generation {
     }
 }
 
+/// What the model itself says of a token: ln softmax(logits), in nats, before penalties and temperature.
+#[pyclass(frozen, get_all, module = "bitnet_rust")]
+pub(crate) struct Logprobs {
+    /// That of the token that was chosen.
+    logprob: f32,
+    /// The most probable tokens and theirs, as many as were asked for.
+    top: Vec<(u32, f32)>,
+}
+
+impl Logprobs {
+    fn new(py: Python<'_>, logprobs: bitnet_inference::Logprobs) -> PyResult<Py<Self>> {
+        Py::new(py, Self { logprob: logprobs.logprob, top: logprobs.top })
+    }
+}
+
+#[pymethods]
+impl Logprobs {
+    fn __repr__(&self) -> String {
+        format!("Logprobs({}, {} of the most probable)", self.logprob, self.top.len())
+    }
+}
+
 /// A piece of a text as it is generated.
 #[pyclass(frozen, get_all, module = "bitnet_rust")]
 pub(crate) struct Chunk {
@@ -87,6 +115,15 @@ pub(crate) struct Chunk {
     pub(crate) text: String,
     /// The token that was added; None for text that was held back until the end.
     pub(crate) token_id: Option<u32>,
+    /// What the model says of the token; None unless logprobs was given.
+    logprobs: Option<Py<Logprobs>>,
+}
+
+impl Chunk {
+    pub(crate) fn new(py: Python<'_>, chunk: bitnet_inference::Chunk) -> PyResult<Self> {
+        let logprobs = chunk.logprobs.map(|one| Logprobs::new(py, one)).transpose()?;
+        Ok(Self { text: chunk.text, token_id: chunk.token_id, logprobs })
+    }
 }
 
 #[pymethods]

@@ -11,6 +11,7 @@ mod ids;
 mod model;
 mod model_cache;
 mod quantize;
+mod sampling;
 mod stream;
 mod tensor;
 mod tokenizer;
@@ -37,6 +38,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<generation::Generation>()?;
     module.add_class::<generation::Timings>()?;
     module.add_class::<generation::Chunk>()?;
+    module.add_class::<generation::Logprobs>()?;
     module.add_class::<stream::Stream>()?;
     module.add_class::<quantize::TernaryMatrix>()?;
     module.add_class::<tensor::Tensor>()?;

@@ -11,7 +11,7 @@ use bitnet_inference::{
 use numpy::PyArrayDyn;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString};
 
 use crate::array::to_numpy;
 use crate::config::ModelConfig;
@@ -19,6 +19,7 @@ use crate::convert::to_python;
 use crate::error::{Failure, exception};
 use crate::generation::Generation;
 use crate::ids::token_ids;
+use crate::sampling::sampling;
 use crate::stream::Stream;
 use crate::tokenizer::Tokenizer;
 
@@ -175,64 +176,50 @@ impl Model {
 
     /// Continue prompt, a text or token ids, and return the whole continuation.
     ///
-    /// temperature 0 takes the most probable token; top_k 0, top_p 1, min_p 0 and repetition_penalty 1 do nothing;
-    /// the same seed gives the same text. stop is a text or several that end the generation and are not part of it.
-    /// Raises PromptError, ContextLengthError, OptionError, TokenizerError.
-    #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
-    #[pyo3(signature = (prompt, *, max_tokens = 128, temperature = 0.0, top_k = 0, top_p = 1.0, min_p = 0.0,
-                        repetition_penalty = 1.0, seed = None, stop = None),
-           text_signature = "($self, prompt, *, max_tokens=128, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, \
-                             repetition_penalty=1.0, seed=None, stop=())")]
+    /// temperature 0 takes the most probable token; the defaults of the other options do nothing; the same seed gives
+    /// the same text. docs/sampling.md says what each option does. stop is a text or several that end the generation and
+    /// are not part of it. regex, or json_schema as a dict or text, is what the text must match as a whole: it does when
+    /// finish_reason is "stop" and no stop string came up. logprobs asks for the log-probability of each token, and of
+    /// this many of the most probable ones. Raises PromptError, ContextLengthError, OptionError, TokenizerError.
+    #[pyo3(signature = (prompt, *, max_tokens = 128, stop = None, **options),
+           text_signature = "($self, prompt, *, max_tokens=128, stop=(), temperature=0.0, dynatemp_range=0.0, \
+                             dynatemp_exponent=1.0, temperature_last=False, top_k=0, top_p=1.0, min_p=0.0, \
+                             typical_p=1.0, top_n_sigma=0.0, xtc_probability=0.0, xtc_threshold=0.1, mirostat=0, \
+                             mirostat_tau=5.0, mirostat_eta=0.1, repetition_penalty=1.0, presence_penalty=0.0, \
+                             frequency_penalty=0.0, repeat_last_n=None, dry_multiplier=0.0, dry_base=1.75, \
+                             dry_allowed_length=2, dry_penalty_last_n=None, \
+                             dry_sequence_breakers=('\\n', ':', '\"', '*'), logit_bias=None, regex=None, \
+                             json_schema=None, logprobs=None, seed=None)")]
     fn generate(
         &self,
         py: Python<'_>,
         prompt: &Bound<'_, PyAny>,
         max_tokens: i64,
-        temperature: f32,
-        top_k: i64,
-        top_p: f32,
-        min_p: f32,
-        repetition_penalty: f32,
-        seed: Option<u64>,
         stop: Option<&Bound<'_, PyAny>>,
+        options: Option<&Bound<'_, PyDict>>,
     ) -> Result<Generation, Failure> {
-        let stream = self.stream(
-            py,
-            prompt,
-            max_tokens,
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            repetition_penalty,
-            seed,
-            stop,
-        )?;
-        stream.finish(py)
+        self.stream(py, prompt, max_tokens, stop, options)?.finish(py)
     }
 
     /// Continue prompt and return an iterator over the chunks as they come. Options as generate().
-    #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
-    #[pyo3(signature = (prompt, *, max_tokens = 128, temperature = 0.0, top_k = 0, top_p = 1.0, min_p = 0.0,
-                        repetition_penalty = 1.0, seed = None, stop = None),
-           text_signature = "($self, prompt, *, max_tokens=128, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, \
-                             repetition_penalty=1.0, seed=None, stop=())")]
+    #[pyo3(signature = (prompt, *, max_tokens = 128, stop = None, **options),
+           text_signature = "($self, prompt, *, max_tokens=128, stop=(), temperature=0.0, dynatemp_range=0.0, \
+                             dynatemp_exponent=1.0, temperature_last=False, top_k=0, top_p=1.0, min_p=0.0, \
+                             typical_p=1.0, top_n_sigma=0.0, xtc_probability=0.0, xtc_threshold=0.1, mirostat=0, \
+                             mirostat_tau=5.0, mirostat_eta=0.1, repetition_penalty=1.0, presence_penalty=0.0, \
+                             frequency_penalty=0.0, repeat_last_n=None, dry_multiplier=0.0, dry_base=1.75, \
+                             dry_allowed_length=2, dry_penalty_last_n=None, \
+                             dry_sequence_breakers=('\\n', ':', '\"', '*'), logit_bias=None, regex=None, \
+                             json_schema=None, logprobs=None, seed=None)")]
     fn stream(
         &self,
         py: Python<'_>,
         prompt: &Bound<'_, PyAny>,
         max_tokens: i64,
-        temperature: f32,
-        top_k: i64,
-        top_p: f32,
-        min_p: f32,
-        repetition_penalty: f32,
-        seed: Option<u64>,
         stop: Option<&Bound<'_, PyAny>>,
+        options: Option<&Bound<'_, PyDict>>,
     ) -> Result<Stream, Failure> {
-        let top_k = count("top_k", top_k)?;
-        let sampling = SamplingOptions { temperature, top_k, top_p, min_p, repetition_penalty, seed };
-        Ok(Stream::new(self.start(py, prompt, max_tokens, sampling, stop)?))
+        Ok(Stream::new(self.start(py, prompt, max_tokens, sampling(options)?, stop)?))
     }
 
     fn __repr__(&self) -> String {
@@ -317,7 +304,8 @@ fn texts(stop: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
     several("stop", stop)
 }
 
-fn several(name: &str, texts: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+/// Several texts.
+pub(crate) fn several(name: &str, texts: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     texts
         .try_iter()
         .and_then(|texts| texts.map(|text| text?.extract()).collect())

@@ -47,7 +47,7 @@ fn next_chunk(py: Python<'_>, stream: &mut TokenStream) -> Result<Option<Chunk>,
         py.check_signals()?;
         match py.detach(|| stream.advance())? {
             Step::Prefill => {}
-            Step::Chunk(chunk) => return Ok(Some(Chunk { text: chunk.text, token_id: chunk.token_id })),
+            Step::Chunk(chunk) => return Ok(Some(Chunk::new(py, chunk)?)),
             Step::Done(_) => return Ok(None),
         }
     }

@@ -11,7 +11,7 @@ mod work;
 use std::fmt::Debug;
 use std::ops::Range;
 
-pub use cut::{Candidate, Cut};
+pub use cut::{Adjustment, Candidate, Cut, TokenMask};
 pub use kv_type::KvType;
 pub use page::{PAGE, Page};
 pub use sequence::Sequence;

@@ -7,7 +7,7 @@ use super::{Chunk, FinishReason, GenerateOptions, Generation, Prompt, Timings};
 use crate::backend::{Candidate, Cut};
 use crate::detokenize::Detokenizer;
 use crate::loaded_model::LoadedModel;
-use crate::sample::Sampler;
+use crate::sample::{Logprobs, Sampled, Sampler};
 use crate::stop_strings::StopStrings;
 use crate::{Error, Result};
 
@@ -22,6 +22,7 @@ pub(crate) struct Continuation {
     tokens: Vec<u32>,
     prompt_tokens: usize,
     max_tokens: usize,
+    logprobs: Option<Vec<Logprobs>>,
     text: String,
     finish: Option<FinishReason>,
     /// Text to give out before the end.
@@ -43,13 +44,13 @@ impl Continuation {
     ) -> Result<Self> {
         let started = Instant::now();
         options.check()?;
-        let mut sampler = Sampler::new(&options.sampling, model.config().vocab_size)?;
+        let mut sampler = Sampler::new(&options.sampling, &model)?;
         let tokens = model.prompt_ids(prompt)?;
         let prompt_tokens = tokens.len();
         if prompt_tokens >= positions {
             return Err(Error::ContextLength { prompt_tokens, context_length: positions });
         }
-        sampler.observe(&tokens);
+        sampler.observe_prompt(&tokens);
         Ok(Self {
             detokenizer: Detokenizer::after(model.tokenizer()?, &tokens)?,
             model,
@@ -58,6 +59,7 @@ impl Continuation {
             tokens,
             prompt_tokens,
             max_tokens: options.max_tokens.min(positions - prompt_tokens),
+            logprobs: options.sampling.logprobs.map(|_| Vec::new()),
             text: String::new(),
             finish: None,
             last_text: String::new(),
@@ -110,15 +112,18 @@ impl Continuation {
     /// Chooses the next token among candidates that hold all that [`Self::cut`] keeps. `None` when it ends the text
     /// and is no part of it.
     pub(crate) fn choose(&mut self, candidates: &[Candidate]) -> Result<Option<Chunk>> {
-        let id = self.sampler.sample(candidates);
+        let Sampled { id, logprobs } = self.sampler.sample(candidates)?;
         self.last_token = self.started.elapsed();
         self.first_token.get_or_insert(self.last_token);
         if self.model.config().eos.contains(&id) {
             self.end(FinishReason::Stop)?;
             return Ok(None);
         }
-        self.sampler.observe(&[id]);
+        self.sampler.observe(id)?;
         self.tokens.push(id);
+        if let Some(all) = &mut self.logprobs {
+            all.extend(logprobs.clone());
+        }
         let text = self.detokenizer.push(self.model.tokenizer()?, id)?;
         let (mut text, is_stopped) = self.stop.push(&text);
         if is_stopped {
@@ -128,14 +133,14 @@ impl Continuation {
             text.push_str(&std::mem::take(&mut self.last_text));
         }
         self.text.push_str(&text);
-        Ok(Some(Chunk { text, token_id: Some(id) }))
+        Ok(Some(Chunk { text, token_id: Some(id), logprobs }))
     }
 
     /// Text that was held back until the end, once.
     pub(crate) fn take_last(&mut self) -> Option<Chunk> {
         let text = std::mem::take(&mut self.last_text);
         self.text.push_str(&text);
-        (!text.is_empty()).then_some(Chunk { text, token_id: None })
+        (!text.is_empty()).then_some(Chunk { text, token_id: None, logprobs: None })
     }
 
     /// Ends the text, if it has not ended; what was held back is there to be taken.
@@ -160,6 +165,7 @@ impl Continuation {
             seed: self.sampler.seed(),
             text: self.text.clone(),
             token_ids: self.tokens[self.prompt_tokens..].to_vec(),
+            logprobs: self.logprobs.clone(),
             prompt_tokens: self.prompt_tokens,
             finish_reason: self.finish.unwrap_or(FinishReason::Cancelled),
         }

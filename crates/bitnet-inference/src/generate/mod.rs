@@ -9,7 +9,7 @@ use serde::Serialize;
 
 pub(crate) use self::continuation::Continuation;
 pub use self::token_stream::TokenStream;
-use crate::sample::SamplingOptions;
+use crate::sample::{Logprobs, SamplingOptions};
 use crate::{Error, Result};
 
 /// What to continue: text, or ids that are used as they are.
@@ -66,9 +66,9 @@ impl GenerateOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FinishReason {
-    /// The model ended the text, or a stop string came up.
+    /// The model ended the text, which a constraint lets it do where the text is complete; or a stop string came up.
     Stop,
-    /// `max_tokens`, or the end of the context.
+    /// `max_tokens`, or the end of the context; a constrained text is then incomplete.
     Length,
     /// The caller stopped it.
     Cancelled,
@@ -101,16 +101,18 @@ pub struct Timings {
 }
 
 /// A piece of a text as it is generated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Chunk {
     /// Whole characters; may be empty while a character or a possible stop string is incomplete.
     pub text: String,
     /// The token that was added; `None` for text that was held back until the end.
     pub token_id: Option<u32>,
+    /// What the model says of the token, where that was asked for.
+    pub logprobs: Option<Logprobs>,
 }
 
 /// One step of a [`TokenStream`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// A part of the prompt was read.
     Prefill,
@@ -127,6 +129,8 @@ pub struct Generation {
     pub text: String,
     /// The generated tokens, without the one that ended the text.
     pub token_ids: Vec<u32>,
+    /// What the model says of each of them; `None` unless that was asked for.
+    pub logprobs: Option<Vec<Logprobs>>,
     /// Length of the prompt.
     pub prompt_tokens: usize,
     /// Why it ended.

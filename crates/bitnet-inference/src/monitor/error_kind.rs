@@ -71,15 +71,17 @@ impl Error {
             Self::Shared(error) => error.kind(),
             Self::Io { .. } => ErrorKind::Io,
             Self::ModelNotFound { .. } => ErrorKind::ModelNotFound,
-            Self::Checkpoint { .. } | Self::Gguf { .. } | Self::MissingTensor { .. } | Self::Lossy { .. } => {
-                ErrorKind::Checkpoint
-            }
+            Self::Checkpoint { .. }
+            | Self::Gguf { .. }
+            | Self::MissingTensor { .. }
+            | Self::Lossy { .. }
+            | Self::PackedWeights { .. } => ErrorKind::Checkpoint,
             Self::Config { .. } | Self::UnknownArchitecture { .. } => ErrorKind::Config,
             Self::Tokenizer { .. } => ErrorKind::Tokenizer,
             Self::ChatTemplate { .. } => ErrorKind::ChatTemplate,
             Self::EmptyPrompt | Self::TokenOutOfRange { .. } | Self::TextTooShort { .. } => ErrorKind::Prompt,
             Self::ContextLength { .. } => ErrorKind::ContextLength,
-            Self::InvalidOption { .. } => ErrorKind::Option,
+            Self::InvalidOption { .. } | Self::Constraint { .. } => ErrorKind::Option,
             Self::Stopped { .. } => ErrorKind::Stopped,
             Self::Hub { .. } => ErrorKind::Hub,
             Self::OutOfMemory { .. } | Self::ModelCacheFull { .. } => ErrorKind::OutOfMemory,

@@ -136,6 +136,18 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_a_text_are_those_of_its_tokens() {
+        let fixture = fixture();
+        let inner = gguf::build(&vocabulary(&fixture, Some(fixture.scores.clone()))).unwrap();
+        let tokenizer = crate::Tokenizer { path: "fixture".into(), inner };
+        let bytes = tokenizer.token_bytes(fixture.tokens.len()).unwrap();
+        for Case { text, ids } in &fixture.cases {
+            let got: Vec<u8> = ids.iter().flat_map(|&id| bytes.get(id)).copied().collect();
+            assert_eq!(String::from_utf8(got).unwrap().strip_prefix(' ').unwrap_or(""), text);
+        }
+    }
+
+    #[test]
     fn ids_stand_in_for_lost_scores() {
         let fixture = fixture();
         let tokenizer =

@@ -203,7 +203,7 @@ impl Answer {
         let mut worst = f32::NEG_INFINITY;
         for (block, scores) in scores.chunks(BLOCK).enumerate() {
             let may_be_better = scores.iter().fold(false, |any, score| any | !is_at_most(*score, worst));
-            if best.len() == seeds && !may_be_better && cut.seen.is_empty() {
+            if best.len() == seeds && !may_be_better && cut.only_lowers() {
                 continue;
             }
             for (id, score) in (block * BLOCK..).zip(scores) {
@@ -248,7 +248,7 @@ impl Answer {
             let first = block * BLOCK;
             let distances = || compact.distances(margin, first..first + scores.len());
             let may_reach = |any, (score, distance): (&f32, f32)| any | !is_below(score + distance, level);
-            if cut.seen.is_empty() && !scores.iter().zip(distances()).fold(false, may_reach) {
+            if cut.only_lowers() && !scores.iter().zip(distances()).fold(false, may_reach) {
                 continue;
             }
             for (id, (score, distance)) in (first..).zip(scores.iter().zip(distances())) {

@@ -6,7 +6,7 @@ use bitnet_core::{DType, Tensor};
 
 use super::*;
 use crate::Checkpoint;
-use crate::backend::Cut;
+use crate::backend::{Adjustment, Cut};
 
 fn sequence(threads: usize, isa: Isa, capacity: usize) -> Sequence<CpuSession> {
     let pool = Arc::new(ThreadPool::new(threads).unwrap());
@@ -93,11 +93,11 @@ type Answers = Vec<(Vec<Candidate>, Vec<Candidate>, Vec<f32>)>;
 fn run(session: &mut CpuSession, batch: &[Work<'_>]) -> Answers {
     session.execute(batch).unwrap();
     let outputs: usize = batch.iter().map(|work| work.outputs.min(work.ids.len())).sum();
-    let seen: Vec<bool> = (0..2048).map(|id| id % 5 == 0).collect();
-    let penalised = Cut { top_k: 20, repetition_penalty: 1.3, seen: &seen, ..Cut::GREEDY };
-    let all = Cut { top_k: usize::MAX, ..Cut::GREEDY };
+    let counts: Vec<u32> = (0..2048).map(|id| u32::from(id % 5 == 0)).collect();
+    let adjustment = Adjustment { repetition_penalty: 1.3, counts: &counts, ..Adjustment::NONE };
+    let penalised = Cut { top_k: 20, adjustment, ..Cut::GREEDY };
     let choices: Vec<Choice<'_>> =
-        (0..outputs).flat_map(|output| [penalised, all].map(|cut| Choice { output, cut })).collect();
+        (0..outputs).flat_map(|output| [penalised, Cut::ALL].map(|cut| Choice { output, cut })).collect();
     session.choose(&choices).unwrap();
     let found = |choice| session.candidates(choice).unwrap().to_vec();
     let found: Vec<_> = (0..outputs).map(|output| (found(2 * output), found(2 * output + 1))).collect();

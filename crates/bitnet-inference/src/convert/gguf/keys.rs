@@ -19,12 +19,12 @@ const POOLING: &str = "1_Pooling/config.json";
 /// Some of its ways; llama.cpp numbers them so.
 #[derive(Deserialize)]
 struct Pooling {
-    #[serde(default)]
-    pooling_mode_mean_tokens: bool,
-    #[serde(default)]
-    pooling_mode_cls_token: bool,
-    #[serde(default)]
-    pooling_mode_lasttoken: bool,
+    #[serde(default, rename = "pooling_mode_mean_tokens")]
+    takes_mean: bool,
+    #[serde(default, rename = "pooling_mode_cls_token")]
+    takes_first: bool,
+    #[serde(default, rename = "pooling_mode_lasttoken")]
+    takes_last: bool,
 }
 
 /// Writes all keys but those of parts.
@@ -137,11 +137,7 @@ fn pooling(checkpoint: &Checkpoint) -> Result<Option<usize>> {
         return Ok(gguf.pooling());
     }
     let Some(pooling) = checkpoint.json::<Pooling>(POOLING)? else { return Ok(None) };
-    let known = [
-        (pooling.pooling_mode_mean_tokens, 1),
-        (pooling.pooling_mode_cls_token, 2),
-        (pooling.pooling_mode_lasttoken, LAST_TOKEN),
-    ];
+    let known = [(pooling.takes_mean, 1), (pooling.takes_first, 2), (pooling.takes_last, LAST_TOKEN)];
     let asked: Vec<usize> =
         known.into_iter().filter(|(is_asked, _)| *is_asked).map(|(_, number)| number).collect();
     match asked[..] {

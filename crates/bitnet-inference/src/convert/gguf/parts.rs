@@ -80,8 +80,10 @@ impl Parts {
             Ok(())
         });
         if done.is_err() {
-            // There is nothing to say beyond the first error.
-            written.iter().for_each(|path| drop(fs::remove_file(path)));
+            for path in written {
+                // There is nothing to say beyond the first error.
+                let _ = fs::remove_file(path);
+            }
         }
         done
     }

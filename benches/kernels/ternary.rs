@@ -145,7 +145,7 @@ fn decode_head(criterion: &mut Criterion) {
     let mut split = [SplitActivations::default()];
     let mut scores = |isa: Isa, out: &mut [f32]| {
         let kernel = TernaryKernel::new(isa).unwrap();
-        head.scores(&pool, &kernel, black_box(&x), &mut split, out)
+        head.scores(&pool, &kernel, black_box(&x), &mut split, out);
     };
     let mut expected = vec![0.0; HEAD.rows];
     scores(Isa::Scalar, &mut expected);

@@ -226,6 +226,17 @@ impl InferenceEngine {
         Ok(cancellation)
     }
 
+    /// Waits until the queue has a place, or the engine ends; whether that is so after at most `timeout`. Another may be
+    /// faster to take the place.
+    pub fn wait_for_place(&self, timeout: Duration) -> bool {
+        let is_full = |state: &mut State| {
+            let is_open = state.closing.is_none() && !self.is_gone();
+            is_open && state.tasks.len() + state.waiting >= self.options.queue
+        };
+        let waited = self.inbox.moved.wait_timeout_while(self.inbox.lock(), timeout, is_full);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Generates the texts behind some prompts, in their order, each with its own outcome. There may be more of them than
     /// the queue holds.
     pub fn generate(&self, prompts: &[Prompt<'_>], request: &Request) -> Vec<Result<Generation>> {
@@ -291,7 +302,10 @@ fn limits(model: &LoadedModel, backends: &[Arc<dyn Backend>], options: &EngineOp
 fn run(mut scheduler: Scheduler, inbox: &Inbox) {
     loop {
         let mut state = inbox.lock();
+        // The last step may have emptied the queue.
+        state.waiting = scheduler.waiting();
         while state.tasks.is_empty() && state.closing.is_none() && scheduler.is_idle() {
+            inbox.moved.notify_all();
             state = inbox.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.tasks.drain(..).for_each(|task| scheduler.add(task));

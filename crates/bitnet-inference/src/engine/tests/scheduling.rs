@@ -130,6 +130,15 @@ fn a_request_ends_when_it_is_cancelled_or_late() {
 }
 
 #[test]
+fn a_queue_that_a_step_emptied_has_a_place() {
+    let options = EngineOptions { max_batch: 1, queue: 1, ..options(60) };
+    let engine = InferenceEngine::new(Arc::clone(&MODEL), options).unwrap();
+    // It joins and ends in the same step.
+    engine.submit(Prompt::Ids(&ids(0, 5)), &request(1)).unwrap().wait().unwrap();
+    assert!(engine.wait_for_place(Duration::from_secs(60)));
+}
+
+#[test]
 fn a_queue_that_is_full_says_so() {
     let options = EngineOptions { max_batch: 1, queue: 3, ..options(60) };
     let engine = InferenceEngine::new(Arc::clone(&MODEL), options).unwrap();

@@ -171,6 +171,16 @@ pub enum Error {
         /// Bytes asked for.
         bytes: usize,
     },
+    /// More than the pool may hold.
+    #[error("{bytes} bytes more than the {held} in use go beyond the memory limit of {limit}")]
+    MemoryLimit {
+        /// Bytes asked for, as a whole block or region.
+        bytes: usize,
+        /// Bytes held already.
+        held: usize,
+        /// Bytes that may be held.
+        limit: usize,
+    },
     /// A device name that means nothing.
     #[error("unknown device {0:?}; known: auto, cpu")]
     UnknownDevice(String),

@@ -13,6 +13,7 @@ __all__ = [
     "Generation",
     "IntMatrix",
     "LayerReport",
+    "MemoryStats",
     "Model",
     "ModelConfig",
     "QuantizationReport",
@@ -27,6 +28,8 @@ __all__ = [
     "convert",
     "load",
     "measure_error",
+    "memory_stats",
+    "memory_trim",
     "pack",
     "packed_size",
     "quantize_activations",
@@ -77,6 +80,8 @@ def verify(
     gguf: str = "",
     threads: int | None = None,
 ) -> dict[str, Any]: ...
+def memory_stats() -> MemoryStats: ...
+def memory_trim() -> int: ...
 def quantize_weights(
     w: npt.ArrayLike,
     *,
@@ -252,6 +257,23 @@ class Chunk:
     def text(self) -> str: ...
     @property
     def token_id(self) -> int | None: ...
+
+@final
+class MemoryStats:
+    @property
+    def live_bytes(self) -> int: ...
+    @property
+    def peak_bytes(self) -> int: ...
+    @property
+    def held_bytes(self) -> int: ...
+    @property
+    def reused_blocks(self) -> int: ...
+    @property
+    def returned_bytes(self) -> int: ...
+    @property
+    def fragmentation(self) -> float: ...
+    @property
+    def live_blocks(self) -> dict[int, int]: ...
 
 @final
 class Stream:

@@ -7,6 +7,7 @@ mod convert;
 mod error;
 mod generation;
 mod ids;
+mod memory;
 mod model;
 mod quantize;
 mod stream;
@@ -35,6 +36,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<generation::Timings>()?;
     module.add_class::<generation::Chunk>()?;
     module.add_class::<stream::Stream>()?;
+    module.add_class::<memory::MemoryStats>()?;
     module.add_class::<quantize::TernaryMatrix>()?;
     module.add_class::<tensor::Tensor>()?;
     module.add_class::<quantize::IntMatrix>()?;
@@ -47,6 +49,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(model::load, module)?)?;
     module.add_function(wrap_pyfunction!(convert::convert, module)?)?;
     module.add_function(wrap_pyfunction!(convert::verify, module)?)?;
+    module.add_function(wrap_pyfunction!(memory::memory_stats, module)?)?;
+    module.add_function(wrap_pyfunction!(memory::memory_trim, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_weights, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_activations, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_int, module)?)?;

@@ -115,7 +115,8 @@ endif
 .PHONY: miri
 miri: ## Shared memory, layouts and portable kernels under Miri (needs a nightly toolchain with it)
 	MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +$(MIRI_TOOLCHAIN) miri test -p bitnet-core --lib $(CARGO_FLAGS) \
-		--target-dir target/miri -- buffer:: disjoint:: thread_pool::tests::a_panic
+		--target-dir target/miri -- buffer:: disjoint:: thread_pool::tests::a_panic \
+		memory_pool::tests::resizing memory_pool::tests::threads memory_pool::tests::neighbours memory_pool::tests::listeners
 	MIRIFLAGS=-Zmiri-disable-isolation BITNET_ISA=scalar PROPTEST_CASES=4 \
 		$(CARGO) +$(MIRI_TOOLCHAIN) miri test -p bitnet-quant --lib $(CARGO_FLAGS) --target-dir target/miri \
 		-- activation::tests::follows packing:: ternary:: kernel::tests::no_row kernel::tests::rows_of_zeros \
@@ -127,7 +128,7 @@ cross: ## ARM kernels under emulation, Apple types, Metal kernels on the CPU (De
 
 .PHONY: bench
 bench: ## Kernel benchmarks; BENCH_ARGS go to criterion, after --
-	$(CARGO) bench -p bitnet-benchmarks --bench ternary --bench quantize $(CARGO_FLAGS) $(BENCH_ARGS)
+	$(CARGO) bench -p bitnet-benchmarks --bench ternary --bench quantize --bench memory $(CARGO_FLAGS) $(BENCH_ARGS)
 
 .PHONY: instructions
 instructions: ## Compare the kernels' instruction counts with the recorded ones (needs valgrind)

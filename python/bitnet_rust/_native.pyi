@@ -21,6 +21,7 @@ __all__ = [
     "IntMatrix",
     "KvPageStats",
     "LayerReport",
+    "MemoryStats",
     "Model",
     "ModelCache",
     "ModelConfig",
@@ -39,6 +40,8 @@ __all__ = [
     "convert",
     "load",
     "measure_error",
+    "memory_stats",
+    "memory_trim",
     "pack",
     "packed_size",
     "quantize_activations",
@@ -89,6 +92,8 @@ def verify(
     gguf: str = "",
     threads: int | None = None,
 ) -> dict[str, Any]: ...
+def memory_stats() -> MemoryStats: ...
+def memory_trim() -> int: ...
 def quantize_weights(
     w: npt.ArrayLike,
     *,
@@ -338,6 +343,23 @@ class Logprobs:
     def logprob(self) -> float: ...
     @property
     def top(self) -> list[tuple[int, float]]: ...
+
+@final
+class MemoryStats:
+    @property
+    def live_bytes(self) -> int: ...
+    @property
+    def peak_bytes(self) -> int: ...
+    @property
+    def held_bytes(self) -> int: ...
+    @property
+    def reused_blocks(self) -> int: ...
+    @property
+    def returned_bytes(self) -> int: ...
+    @property
+    def fragmentation(self) -> float: ...
+    @property
+    def live_blocks(self) -> dict[int, int]: ...
 
 @final
 class Stream:

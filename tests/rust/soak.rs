@@ -39,7 +39,7 @@ struct Expected {
 
 fn expected(model: &Arc<LoadedModel>, index: usize) -> Expected {
     // Half of them begin alike.
-    let begin: Vec<u32> = (0..if index % 2 == 0 { 70 } else { 0 }).map(|i| i * 31 % 2000).collect();
+    let begin: Vec<u32> = (0..if index.is_multiple_of(2) { 70 } else { 0 }).map(|i| i * 31 % 2000).collect();
     let own = (0..3 + 3 * index as u32).map(|i| (i * 7919 + index as u32 * 104_729) % 2000);
     let prompt: Vec<u32> = begin.into_iter().chain(own).collect();
     let options = GenerateOptions { max_tokens: LONGEST, ..GenerateOptions::default() };

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use memmap2::Mmap;
 
-/// Immutable elements shared by reference count, whoever owns the memory: a vector, a memory-mapped file, a static.
+use crate::PoolVec;
+
+/// Immutable elements shared by reference count, whoever owns the memory: a pool, a vector, a memory-mapped file, a static.
 ///
 /// Cloning and slicing copy nothing. Every `Buffer<T>` is aligned for `T` and holds whole elements.
 #[derive(Clone)]
@@ -31,6 +33,12 @@ struct Elements<T>(Vec<T>);
 impl<T: Pod> Owner for Elements<T> {
     fn bytes(&self) -> &[u8] {
         bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl<T: Pod> Owner for PoolVec<T> {
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
     }
 }
 
@@ -117,6 +125,12 @@ impl<T: Pod> Buffer<T> {
 impl<T: Pod + Send + Sync> From<Vec<T>> for Buffer<T> {
     fn from(elements: Vec<T>) -> Self {
         Self::of(Elements(elements))
+    }
+}
+
+impl<T: Pod + Send + Sync> From<PoolVec<T>> for Buffer<T> {
+    fn from(elements: PoolVec<T>) -> Self {
+        Self::of(elements)
     }
 }
 

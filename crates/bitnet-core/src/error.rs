@@ -174,6 +174,16 @@ pub enum Error {
     /// A text that is no number of bytes.
     #[error("{0:?} is no number of bytes; write it like 4000000000, 512MB or 2GiB")]
     ByteSize(String),
+    /// More than the pool may hold.
+    #[error("{bytes} bytes more than the {held} in use go beyond the memory limit of {limit}")]
+    MemoryLimit {
+        /// Bytes asked for, as a whole block or region.
+        bytes: usize,
+        /// Bytes held already.
+        held: usize,
+        /// Bytes that may be held.
+        limit: usize,
+    },
     /// A device name that means nothing.
     #[error("unknown device {0:?}; known: auto, cpu")]
     UnknownDevice(String),

@@ -1,5 +1,5 @@
 //! What every other crate of bitnet-rust stands on: data types, shapes, shared buffers and tensors, devices,
-//! the instruction sets of the CPU, the thread pool, and the floating-point kernels.
+//! the instruction sets of the CPU, the pools of threads and of memory, and the floating-point kernels.
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints are little-endian and are read in place; big-endian machines are not supported");
 
@@ -13,6 +13,7 @@ pub mod error;
 pub mod float;
 pub mod float_matrix;
 pub mod isa;
+pub mod memory_pool;
 pub mod pages;
 pub mod prefetch;
 pub mod shape;
@@ -28,6 +29,7 @@ pub use error::{Error, Result};
 pub use float::{FloatKernels, POSITIONS};
 pub use float_matrix::FloatMatrix;
 pub use isa::Isa;
+pub use memory_pool::{HybridMemoryPool, PoolVec};
 pub use pages::Pages;
 pub use shape::Shape;
 pub use tensor::Tensor;

@@ -348,7 +348,7 @@ mod tests {
             ThreadPool::new(threads).unwrap().split_rows(&mut out, row_len, |rows, part| {
                 assert_eq!(part.len(), rows.len() * row_len);
                 for (row, part) in rows.zip(part.chunks_exact_mut(row_len)) {
-                    part.iter_mut().for_each(|value| *value += row + 1);
+                    part.fill(row + 1);
                 }
             });
             assert!(out.iter().enumerate().all(|(at, &value)| value == at / row_len + 1), "{out:?}");

@@ -120,7 +120,7 @@ fn core_class(error: &bitnet_core::Error) -> &'static str {
         | Error::ByteSize(_)
         | Error::UnknownDevice(_)
         | Error::ThreadCount { .. } => "OptionError",
-        Error::OutOfMemory { .. } => "OutOfMemoryError",
+        Error::OutOfMemory { .. } | Error::MemoryLimit { .. } => "OutOfMemoryError",
         Error::UnknownIsa { .. } | Error::IsaUnavailable { .. } | Error::ThreadSpawn(_) => "DeviceError",
     }
 }

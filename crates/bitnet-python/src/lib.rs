@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod generation;
 mod ids;
+mod memory;
 mod model;
 mod model_cache;
 mod prompt;
@@ -51,6 +52,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::KvPageStats>()?;
     module.add_class::<engine::PrefixCacheStats>()?;
     module.add_class::<engine::Distribution>()?;
+    module.add_class::<memory::MemoryStats>()?;
     module.add_class::<quantize::TernaryMatrix>()?;
     module.add_class::<tensor::Tensor>()?;
     module.add_class::<quantize::IntMatrix>()?;
@@ -63,6 +65,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(model::load, module)?)?;
     module.add_function(wrap_pyfunction!(convert::convert, module)?)?;
     module.add_function(wrap_pyfunction!(convert::verify, module)?)?;
+    module.add_function(wrap_pyfunction!(memory::memory_stats, module)?)?;
+    module.add_function(wrap_pyfunction!(memory::memory_trim, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_weights, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_activations, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::quantize_int, module)?)?;

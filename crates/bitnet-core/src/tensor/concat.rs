@@ -2,7 +2,7 @@
 
 use crate::{DType, Error, Result, Shape, Tensor};
 
-use super::create::zeroed;
+use super::create::uncleared;
 use super::{layout, promote};
 
 impl Tensor {
@@ -56,7 +56,7 @@ fn join(tensors: &[&Tensor], axis: usize, shape: Shape, dtype: DType) -> Result<
         .checked_mul(dtype.size_bytes())
         .ok_or_else(|| Error::ShapeOverflow(shape.clone()))?;
     let row = shape.dims()[axis] * inner;
-    let mut out = zeroed::<u8>(bytes)?;
+    let mut out = uncleared::<u8>(bytes)?;
     let mut start = 0;
     for tensor in tensors {
         let part = tensor.to_dtype(dtype)?.contiguous()?;

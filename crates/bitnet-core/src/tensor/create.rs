@@ -1,14 +1,18 @@
 //! New tensors.
 
-use crate::{Buffer, DType, Error, Result, Shape, Tensor};
+use crate::{Buffer, DType, Error, HybridMemoryPool, PoolVec, Result, Shape, Tensor};
 
 use super::element::dispatch;
 use super::{Element, Scalar};
 
+/// Memory for `len` elements that are written all. Errors: [`Error::OutOfMemory`].
+pub(super) fn uncleared<T: Element>(len: usize) -> Result<PoolVec<T>> {
+    HybridMemoryPool::global().uncleared(len)
+}
+
 /// `len` zeros. Errors: [`Error::OutOfMemory`].
-pub(super) fn zeroed<T: Element>(len: usize) -> Result<Vec<T>> {
-    bytemuck::allocation::try_zeroed_vec(len)
-        .map_err(|()| Error::OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) })
+pub(super) fn zeroed<T: Element>(len: usize) -> Result<PoolVec<T>> {
+    HybridMemoryPool::global().zeroed(len)
 }
 
 impl Tensor {
@@ -19,10 +23,15 @@ impl Tensor {
         Self::new(T::DTYPE, shape, Buffer::from(elements).bytes())
     }
 
+    /// A tensor of elements in memory of a pool, row-major. Errors: as [`Self::from_vec`].
+    pub fn from_pool<T: Element>(elements: PoolVec<T>, shape: impl Into<Shape>) -> Result<Self> {
+        Self::new(T::DTYPE, shape, Buffer::<T>::from(elements).bytes())
+    }
+
     /// Zeros. Errors: [`Error::ShapeOverflow`], [`Error::OutOfMemory`].
     pub fn zeros(shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
         let shape = shape.into();
-        dispatch!(dtype, T => Self::from_vec(zeroed::<T>(shape.elements()?)?, shape))
+        dispatch!(dtype, T => Self::from_pool(zeroed::<T>(shape.elements()?)?, shape))
     }
 
     /// Ones. Errors: [`Error::ShapeOverflow`], [`Error::OutOfMemory`].
@@ -38,9 +47,9 @@ impl Tensor {
         let (shape, value) = (shape.into(), value.into());
         dispatch!(dtype, T => {
             let value = value.to_element::<T>()?;
-            let mut elements = zeroed::<T>(shape.elements()?)?;
+            let mut elements = uncleared::<T>(shape.elements()?)?;
             elements.fill(value);
-            Self::from_vec(elements, shape)
+            Self::from_pool(elements, shape)
         })
     }
 
@@ -67,14 +76,14 @@ impl Tensor {
             _ => None,
         };
         dispatch!(dtype, T => {
-            let mut elements = zeroed::<T>(len)?;
+            let mut elements = uncleared::<T>(len)?;
             for (i, element) in elements.iter_mut().enumerate() {
                 *element = match integers {
                     Some((start, step)) => Scalar::Int(start.wrapping_add(step.wrapping_mul(i as i64))).to_element()?,
                     None => Scalar::Float(first + distance * i as f64).to_element()?,
                 };
             }
-            Self::from_vec(elements, [len])
+            Self::from_pool(elements, [len])
         })
     }
 }

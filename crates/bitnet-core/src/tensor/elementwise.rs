@@ -2,7 +2,7 @@
 
 use crate::{Result, Shape, Tensor};
 
-use super::create::zeroed;
+use super::create::uncleared;
 use super::layout::broadcast_shapes;
 use super::threads::fill;
 use super::walk::{Walk, strided};
@@ -16,7 +16,7 @@ pub(super) fn map<T: Element, U: Element>(x: &Tensor, f: impl Fn(T) -> U + Sync)
     let storage = x.elements::<T>();
     let storage: &[T] = &storage;
     let walk = Walk::new(x.dims(), [(&x.strides, x.offset)]);
-    let mut out = zeroed::<U>(x.len())?;
+    let mut out = uncleared::<U>(x.len())?;
     fill(&mut out, GRAIN, &|start, out| {
         walk.runs(start..start + out.len(), &mut |at, [x], len| {
             let out = &mut out[at - start..][..len];
@@ -28,7 +28,7 @@ pub(super) fn map<T: Element, U: Element>(x: &Tensor, f: impl Fn(T) -> U + Sync)
             }
         });
     });
-    Tensor::from_vec(out, x.shape.clone())
+    Tensor::from_pool(out, x.shape.clone())
 }
 
 /// `f(a, b)` for two tensors of type `T`, broadcast.
@@ -40,7 +40,7 @@ pub(super) fn zip<T: Element, U: Element>(
     let (shape, walk) = side_by_side(a, b)?;
     let (a_storage, b_storage) = (a.elements::<T>(), b.elements::<T>());
     let (xs, ys): (&[T], &[T]) = (&a_storage, &b_storage);
-    let mut out = zeroed::<U>(shape.elements()?)?;
+    let mut out = uncleared::<U>(shape.elements()?)?;
     fill(&mut out, GRAIN, &|start, out| {
         walk.runs(start..start + out.len(), &mut |at, [x, y], len| {
             let out = out[at - start..][..len].iter_mut();
@@ -64,7 +64,7 @@ pub(super) fn zip<T: Element, U: Element>(
             }
         });
     });
-    Tensor::from_vec(out, shape)
+    Tensor::from_pool(out, shape)
 }
 
 /// The shape that two tensors broadcast to, and the way through both.
@@ -83,7 +83,7 @@ pub(super) fn choose<T: Element>(condition: &Tensor, a: &Tensor, b: &Tensor) -> 
     let operands = [condition, a, b].map(|tensor| (tensor.strides.as_slice(), tensor.offset));
     let walk = Walk::new(condition.dims(), operands);
     let [if_stride, x_stride, y_stride] = walk.inner;
-    let mut out = zeroed::<T>(condition.len())?;
+    let mut out = uncleared::<T>(condition.len())?;
     fill(&mut out, GRAIN, &|start, out| {
         walk.runs(start..start + out.len(), &mut |at, [condition, x, y], len| {
             let conditions = strided(conditions, condition, if_stride, len);
@@ -93,5 +93,5 @@ pub(super) fn choose<T: Element>(condition: &Tensor, a: &Tensor, b: &Tensor) -> 
             }
         });
     });
-    Tensor::from_vec(out, condition.shape.clone())
+    Tensor::from_pool(out, condition.shape.clone())
 }

@@ -6,9 +6,10 @@
 
 use std::ops::Range;
 
-use crate::{Error, Result, Tensor};
+use crate::{Error, PoolVec, Result, Tensor};
 
 use super::Element;
+use super::create::uncleared;
 use super::threads::fill;
 use super::walk::{Walk, strided};
 
@@ -39,7 +40,11 @@ pub(super) trait Fold<T>: Sync {
 }
 
 /// Folds the dimensions of `x` that `reduced` marks; the outputs are those of the others, row-major.
-pub(super) fn fold<T: Element, F: Fold<T>>(x: &Tensor, reduced: &[bool], fold: &F) -> Result<Vec<F::Output>> {
+pub(super) fn fold<T: Element, F: Fold<T>>(
+    x: &Tensor,
+    reduced: &[bool],
+    fold: &F,
+) -> Result<PoolVec<F::Output>> {
     let storage = x.elements::<T>();
     let ((outputs, kept), (count, reduced)) = (part(x, reduced, false, x.offset), part(x, reduced, true, 0));
     let folding = Folding { storage: &storage, kept, reduced, count, fold };
@@ -69,7 +74,7 @@ struct Folding<'a, T, F> {
 
 impl<T: Element, F: Fold<T>> Folding<'_, T, F> {
     /// Each output on its own, in blocks.
-    fn by_blocks(&self, outputs: usize) -> Result<Vec<F::Output>> {
+    fn by_blocks(&self, outputs: usize) -> Result<PoolVec<F::Output>> {
         let blocks = self.count.div_ceil(BLOCK).max(1);
         let mut seen = self.accumulators(outputs * blocks)?;
         let grain = (GRAIN / self.count.clamp(1, GRAIN)).max(1);
@@ -86,8 +91,8 @@ impl<T: Element, F: Fold<T>> Folding<'_, T, F> {
                 }
             });
         });
-        let join = |seen: &[F::Accumulator]| seen.iter().copied().reduce(|a, b| self.fold.join(a, b));
-        Ok(seen.chunks_exact(blocks).filter_map(join).map(|seen| self.fold.finish(seen)).collect())
+        let join = |seen: &[F::Accumulator]| seen[1..].iter().fold(seen[0], |a, b| self.fold.join(a, *b));
+        self.finished(outputs, seen.chunks_exact(blocks).map(join))
     }
 
     fn block(&self, offset: usize, elements: Range<usize>) -> F::Accumulator {
@@ -122,7 +127,7 @@ impl<T: Element, F: Fold<T>> Folding<'_, T, F> {
     }
 
     /// Rows of outputs that lie side by side, row of elements by row.
-    fn by_rows(&self, outputs: usize) -> Result<Vec<F::Output>> {
+    fn by_rows(&self, outputs: usize) -> Result<PoolVec<F::Output>> {
         let mut seen = self.accumulators(outputs)?;
         let grain = (GRAIN / self.count.clamp(1, GRAIN)).max(LANES);
         fill(&mut seen, grain, &|start, seen| {
@@ -132,7 +137,17 @@ impl<T: Element, F: Fold<T>> Folding<'_, T, F> {
                 }
             });
         });
-        Ok(seen.into_iter().map(|seen| self.fold.finish(seen)).collect())
+        self.finished(outputs, seen.into_iter())
+    }
+
+    fn finished(
+        &self,
+        outputs: usize,
+        seen: impl Iterator<Item = F::Accumulator>,
+    ) -> Result<PoolVec<F::Output>> {
+        let mut out = uncleared(outputs)?;
+        out.iter_mut().zip(seen).for_each(|(out, seen)| *out = self.fold.finish(seen));
+        Ok(out)
     }
 
     fn columns(&self, offset: usize, seen: &mut [F::Accumulator]) {

@@ -2,7 +2,7 @@
 
 use crate::{DType, Error, Result, Tensor};
 
-use super::create::zeroed;
+use super::create::uncleared;
 use super::element::dispatch;
 use super::layout;
 use super::threads::fill;
@@ -29,7 +29,7 @@ impl Tensor {
         dispatch!(self.dtype, T => {
             let storage = x.elements::<T>();
             let storage: &[T] = &storage;
-            let mut out = zeroed::<T>(crate::Shape::from(dims.clone()).elements()?)?;
+            let mut out = uncleared::<T>(crate::Shape::from(dims.clone()).elements()?)?;
             let row = inner.max(1);
             fill(&mut out, row * (GRAIN / row).max(1), &|start, out| {
                 for (i, out) in out.chunks_exact_mut(row).enumerate() {
@@ -38,7 +38,7 @@ impl Tensor {
                     out.copy_from_slice(&storage[(outer * self.dims()[axis] + place) * row..][..row]);
                 }
             });
-            Self::from_vec(out, dims)
+            Self::from_pool(out, dims)
         })
     }
 
@@ -78,7 +78,7 @@ impl Tensor {
             let (storage, place_storage): (&[T], &[i64]) = (&storage, &place_storage);
             // `first` may be contiguous and then has memory of its own extent: the walk starts where `self` does.
             let walk = Walk::new(&dims, [(&x.strides, self.offset), (&places.strides, places.offset)]);
-            let mut out = zeroed::<T>(dims.iter().product())?;
+            let mut out = uncleared::<T>(dims.iter().product())?;
             fill(&mut out, GRAIN, &|start, out| {
                 walk.runs(start..start + out.len(), &mut |at, [x, place], len| {
                     let places = strided(place_storage, place, walk.inner[1], len);
@@ -88,7 +88,7 @@ impl Tensor {
                     }
                 });
             });
-            Self::from_vec(out, dims)
+            Self::from_pool(out, dims)
         })
     }
 

@@ -41,10 +41,11 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `out = a b` for `[batch, m, k]` by `[batch, k, n]`; `out` is row-major and zero.
+/// `out = a b` for `[batch, m, k]` by `[batch, k, n]`; `out` is row-major, its content of no account.
 pub(super) fn gemm(a: &Matrix<'_>, b: &Matrix<'_>, sizes: [usize; 4], out: &mut [f32]) -> Result<()> {
     let [_, m, k, n] = sizes;
     if out.is_empty() || k == 0 {
+        out.fill(0.0);
         return Ok(());
     }
     if m == 1 || n == 1 {
@@ -98,6 +99,7 @@ fn weighted_rows(
             let (batch, col) = ((start + done) / n, (start + done) % n);
             let len = (n - col).min(out.len() - done);
             let part = &mut out[done..done + len];
+            part.fill(0.0);
             for row in 0..k {
                 let weight = a.storage[a.at(batch, 0, row) as usize];
                 kernels.add_scaled(part, weight, b.line(b.at(batch, row, col), len));

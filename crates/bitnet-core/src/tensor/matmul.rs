@@ -3,7 +3,7 @@
 use crate::{DType, Error, Result, Shape, Tensor};
 
 use super::arithmetic::Arithmetic;
-use super::create::zeroed;
+use super::create::{uncleared, zeroed};
 use super::element::dispatch;
 use super::gemm::{Matrix, gemm};
 use super::layout::broadcast_shapes;
@@ -75,10 +75,10 @@ fn stretched(x: &Tensor, batch: &Shape) -> Result<Tensor> {
 
 fn floats(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (&[batch, m, k], &[_, _, n]) = (a.dims(), b.dims()) else { unreachable!("three dimensions") };
-    let mut out = zeroed::<f32>(Shape::from([batch, m, n]).elements()?)?;
+    let mut out = uncleared::<f32>(Shape::from([batch, m, n]).elements()?)?;
     let (a_storage, b_storage) = (a.elements::<f32>(), b.elements::<f32>());
     gemm(&Matrix::of(&a_storage, a), &Matrix::of(&b_storage, b), [batch, m, k, n], &mut out)?;
-    Tensor::from_vec(out, [batch, m, n])
+    Tensor::from_pool(out, [batch, m, n])
 }
 
 /// Row by row of `b`, which are walked in order.
@@ -100,5 +100,5 @@ fn others<T: Arithmetic>(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             }
         }
     });
-    Tensor::from_vec(out, [batch, m, n])
+    Tensor::from_pool(out, [batch, m, n])
 }

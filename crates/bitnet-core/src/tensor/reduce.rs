@@ -82,7 +82,7 @@ impl Tensor {
 
     fn reduce<T: Element, F: Fold<T>>(&self, axes: Axes<'_>, keep_dims: bool, f: &F) -> Result<Self> {
         let (reduced, shape) = self.reduced(axes, keep_dims)?;
-        Self::from_vec(fold(self, &reduced, f)?, shape)
+        Self::from_pool(fold(self, &reduced, f)?, shape)
     }
 
     /// Which dimensions are reduced, and the shape that is left.

@@ -2,7 +2,7 @@
 
 use crate::{DType, FloatKernels, Isa, Result, Tensor};
 
-use super::create::zeroed;
+use super::create::uncleared;
 use super::promote::to_float;
 use super::{layout, threads};
 
@@ -52,13 +52,13 @@ impl Tensor {
         let x = self.to_dtype(DType::F32)?.contiguous()?;
         let storage = x.elements::<f32>();
         let storage: &[f32] = &storage;
-        let mut out = zeroed::<f32>(x.len())?;
+        let mut out = uncleared::<f32>(x.len())?;
         let cols = x.dims().last().copied().unwrap_or(1).max(1);
         threads::fill(&mut out, cols * (GRAIN / cols).max(1), &|start, out| {
             let rows = storage[start..][..out.len()].chunks_exact(cols);
             rows.zip(out.chunks_exact_mut(cols)).for_each(|(x, out)| row(x, out));
         });
-        Self::from_vec(out, x.shape().clone())?.to_dtype(to_float(self.dtype()))
+        Self::from_pool(out, x.shape().clone())?.to_dtype(to_float(self.dtype()))
     }
 }
 

@@ -94,7 +94,7 @@ impl Error {
 
 fn core(error: &CoreError) -> ErrorKind {
     match error {
-        CoreError::OutOfMemory { .. } => ErrorKind::OutOfMemory,
+        CoreError::OutOfMemory { .. } | CoreError::MemoryLimit { .. } => ErrorKind::OutOfMemory,
         CoreError::UnknownIsa { .. } | CoreError::IsaUnavailable { .. } | CoreError::ThreadSpawn(_) => {
             ErrorKind::Device
         }

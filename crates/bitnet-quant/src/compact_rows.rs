@@ -30,7 +30,7 @@ use std::ops::Range;
 
 use bitnet_core::{Buffer, DisjointSlice, FloatKernels, Pages, ThreadPool};
 
-use crate::kernel::planes::GROUPS;
+use crate::kernel::planes::{GROUPS, Halves, TOGETHER};
 use crate::packing::LINE;
 use crate::rounding::uniform;
 use crate::{Result, TernaryKernel};
@@ -156,7 +156,6 @@ impl CompactRows {
     /// Writes approximations of all products `w . x` of some tokens to `scores`, `[tokens, rows]`: `x` is `[tokens, cols]`,
     /// and `tokens` has room for what is read of them. [`SplitActivations::margin`] says how far scores may be from the
     /// products.
-    #[expect(unsafe_code, reason = "threads write disjoint scores")]
     pub fn scores(
         &self,
         pool: &ThreadPool,
@@ -176,22 +175,47 @@ impl CompactRows {
         let row_bytes = LINES * self.row_bytes;
         let out = DisjointSlice::new(scores);
         pool.split(self.rows, ROWS, |range| {
-            let mut sums = [0; ROWS];
             for start in range.clone().step_by(ROWS) {
                 let end = range.end.min(start + ROWS);
-                let sums = &mut sums[..end - start];
                 let codes = &self.codes[start * row_bytes..end * row_bytes];
-                for (token, split) in tokens.iter().enumerate() {
-                    kernel.octal_products(codes, row_bytes, &split.high, &split.low, sums);
-                    let first = token * self.rows;
-                    // SAFETY: ranges of rows are disjoint, and so are those of tokens.
-                    let out = unsafe { out.part(first + start..first + end) };
-                    for ((out, sum), step) in out.iter_mut().zip(&*sums).zip(&self.steps[start..end]) {
-                        *out = ((*sum as f64 - split.offset) * split.unit) as f32 * step;
-                    }
+                let (several, single) = tokens.as_chunks::<TOGETHER>();
+                for (index, several) in several.iter().enumerate() {
+                    let mut sums = [[0; TOGETHER]; ROWS];
+                    let halves = several.each_ref().map(SplitActivations::halves);
+                    let sums = &mut sums[..end - start];
+                    kernel.octal_products_together(codes, row_bytes, &halves, sums);
+                    self.store(several, sums, index * TOGETHER, start, &out);
+                }
+                for (index, token) in single.iter().enumerate() {
+                    let mut sums = [[0]; ROWS];
+                    let sums = &mut sums[..end - start];
+                    kernel.octal_products(codes, row_bytes, token.halves(), sums);
+                    let index = several.len() * TOGETHER + index;
+                    self.store(std::array::from_ref(token), sums, index, start, &out);
                 }
             }
         });
+    }
+
+    /// Writes the scores that sums of rows from `row` on stand for, of tokens from `token` on.
+    #[expect(unsafe_code, reason = "threads write disjoint scores")]
+    fn store<const TOKENS: usize>(
+        &self,
+        tokens: &[SplitActivations; TOKENS],
+        sums: &[[i64; TOKENS]],
+        token: usize,
+        row: usize,
+        out: &DisjointSlice<'_, f32>,
+    ) {
+        let steps = &self.steps[row..row + sums.len()];
+        for (index, split) in tokens.iter().enumerate() {
+            let first = (token + index) * self.rows + row;
+            // SAFETY: ranges of rows are disjoint, and so are those of tokens.
+            let out = unsafe { out.part(first..first + sums.len()) };
+            for ((out, sum), step) in out.iter_mut().zip(sums).zip(steps) {
+                *out = ((sum[index] as f64 - split.offset) * split.unit) as f32 * step;
+            }
+        }
     }
 
     /// The most that the products of `rows` can be above or below their scores: infinite, or no number, for a row that
@@ -210,13 +234,17 @@ impl CompactRows {
         score: f32,
     ) -> (f32, f32) {
         let bits = &self.bits[row * self.row_bytes..][..self.row_bytes];
-        let set = kernel.bit_product(bits, &split.high, &split.low);
+        let set = kernel.bit_product(bits, split.halves());
         let steps = (set as f64 / 2.0 - split.total as f64 / 4.0) * split.unit;
         (score + steps as f32 * self.steps[row], self.steps[row] * margin.refined)
     }
 }
 
 impl SplitActivations {
+    fn halves(&self) -> Halves<'_> {
+        [&self.high, &self.low]
+    }
+
     /// How far scores may be from the products; `None` when the token was not finite, and its scores say nothing.
     pub fn margin(&self) -> Option<Margin> {
         self.margin
@@ -376,7 +404,7 @@ mod tests {
 
     #[test]
     fn tokens_together_have_the_scores_they_have_alone() {
-        let (rows, cols, tokens) = (150, 70, 5);
+        let (rows, cols, tokens) = (150, 700, 11);
         let w: Vec<f32> = (0..rows * cols).map(|i| (i * 7919 % 1009) as f32 / 504.0 - 1.0).collect();
         let x: Vec<f32> = (0..tokens * cols).map(|i| (i * 31 % 97) as f32 - 48.0).collect();
         let compact = compact(rows, cols, &w);

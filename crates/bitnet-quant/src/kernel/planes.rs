@@ -1,4 +1,4 @@
-//! One token with rows of codes in planes of bits: the first looks at the head (see [`crate::compact_rows`]).
+//! Few tokens with rows of codes in planes of bits: the first looks at the head (see [`crate::compact_rows`]).
 //!
 //! A block of a row holds 512 columns. In a plane of one bit it has one line: column `64 g + b` is bit `g` of byte `b`. In
 //! a plane of three bits it has three: the low two bits of the column lie in byte `b` of line `g / 4`, at `2 (g mod 4)`,
@@ -16,19 +16,23 @@ use crate::packing::LINE;
 pub(crate) const GROUPS: usize = 8;
 /// A code that is a bit counts 4: where it lies in a code of three bits.
 pub(crate) const BIT: i64 = 4;
+/// Tokens whose products with planes of three bits are computed together.
+pub(crate) const TOGETHER: usize = 4;
 
-/// `out[row] = sum of code * (256 high + low)` for neighbouring rows, in planes of `BITS` bits: 3 or, times [`BIT`], 1.
-/// Activations are padded with zeros to whole blocks.
+/// The activations of a token: their high bytes and their low ones, padded with zeros to whole blocks.
+pub(crate) type Halves<'a> = [&'a [i8]; 2];
+
+/// `out[row][token] = sum of code * (256 high + low)` for neighbouring rows, in planes of `BITS` bits: 3 or, times
+/// [`BIT`], 1. Codes are unpacked once for all tokens.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn planes<V: Vector, const BITS: usize>(
+pub(super) unsafe fn planes<V: Vector, const BITS: usize, const TOKENS: usize>(
     data: &[u8],
     row_bytes: usize,
-    high: &[i8],
-    low: &[i8],
-    out: &mut [i64],
+    tokens: &[Halves<'_>; TOKENS],
+    out: &mut [[i64; TOKENS]],
 ) {
     /// Sums of a byte of activations that take turns.
     const TURNS: usize = 2;
@@ -38,14 +42,19 @@ pub(super) unsafe fn planes<V: Vector, const BITS: usize>(
     let block_bytes = BITS * LINE;
     let blocks = row_bytes / block_bytes;
     assert!(row_bytes == blocks * block_bytes && data.len() == out.len() * row_bytes);
-    assert!(high.len() >= blocks * GROUPS * LINE && low.len() >= blocks * GROUPS * LINE);
-    let (high, low) = (high.as_ptr(), low.as_ptr());
+    let mut starts = [[std::ptr::null(); 2]; TOKENS];
+    for token in 0..TOKENS {
+        for half in 0..2 {
+            assert!(tokens[token][half].len() >= blocks * GROUPS * LINE);
+            starts[token][half] = tokens[token][half].as_ptr();
+        }
+    }
     for (row, out) in data.chunks_exact(row_bytes).zip(out) {
-        *out = 0;
+        *out = [0; TOKENS];
         for first in (0..blocks).step_by(segment) {
             // SAFETY: the row has its blocks, the activations their columns; prefetches are harmless.
             unsafe {
-                let mut sums = [[V::zero(); 2]; TURNS];
+                let mut sums = [[[V::zero(); 2]; TOKENS]; TURNS];
                 for block in first..blocks.min(first + segment) {
                     for part in 0..V::PARTS {
                         let at = row.as_ptr().add(block * block_bytes + part * V::BYTES);
@@ -61,14 +70,21 @@ pub(super) unsafe fn planes<V: Vector, const BITS: usize>(
                             let codes =
                                 if BITS == 1 { bit } else { lines[group / 4].low_pair(group % 4).or(bit) };
                             let x = (block * GROUPS + group) * LINE + part * V::BYTES;
-                            let [high_sum, low_sum] = &mut sums[group % TURNS];
-                            *high_sum = V::dot(*high_sum, codes, V::load(high.add(x).cast()));
-                            *low_sum = V::dot(*low_sum, codes, V::load(low.add(x).cast()));
+                            let sums = &mut sums[group % TURNS];
+                            for token in 0..TOKENS {
+                                for half in 0..2 {
+                                    let x = V::load(starts[token][half].add(x).cast());
+                                    sums[token][half] = V::dot(sums[token][half], codes, x);
+                                }
+                            }
                         }
                     }
                 }
-                for [high, low] in sums {
-                    *out += 256 * i64::from(V::total(high)) + i64::from(V::total(low));
+                for turn in 0..TURNS {
+                    for token in 0..TOKENS {
+                        let [high, low] = sums[turn][token];
+                        out[token] += 256 * i64::from(V::total(high)) + i64::from(V::total(low));
+                    }
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use bitnet_core::{DisjointSlice, ThreadPool};
 
 use super::finish::{Finish, Sums, Then};
+use super::planes::{Halves, TOGETHER};
 use super::tile::TileProduct;
 use super::unpack::TileSource;
 use super::{LANES, TernaryKernel, check_lengths, planes};
@@ -118,21 +119,33 @@ impl TernaryKernel {
         &self,
         data: &[u8],
         row_bytes: usize,
-        high: &[i8],
-        low: &[i8],
-        out: &mut [i64],
+        token: Halves<'_>,
+        out: &mut [[i64; 1]],
     ) {
         // SAFETY: `new` found the instruction set on this CPU.
-        unsafe { (self.table.octals)(data, row_bytes, high, low, out) }
+        unsafe { (self.table.octals)(data, row_bytes, &[token], out) }
+    }
+
+    /// [`Self::octal_products`] of several tokens.
+    #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
+    pub(crate) fn octal_products_together(
+        &self,
+        data: &[u8],
+        row_bytes: usize,
+        tokens: &[Halves<'_>; TOGETHER],
+        out: &mut [[i64; TOGETHER]],
+    ) {
+        // SAFETY: as above.
+        unsafe { (self.table.octals_together)(data, row_bytes, tokens, out) }
     }
 
     /// The product of a row of one bit, the sum of `x` where it is set.
     #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
-    pub(crate) fn bit_product(&self, row: &[u8], high: &[i8], low: &[i8]) -> i64 {
-        let mut product = [0];
+    pub(crate) fn bit_product(&self, row: &[u8], token: Halves<'_>) -> i64 {
+        let mut product = [[0]];
         // SAFETY: as above.
-        unsafe { (self.table.bits)(row, row.len(), high, low, &mut product) }
-        product[0] / planes::BIT
+        unsafe { (self.table.bits)(row, row.len(), &[token], &mut product) }
+        product[0][0] / planes::BIT
     }
 
     #[expect(unsafe_code, reason = "threads write disjoint outputs")]

@@ -2,11 +2,12 @@
 
 use crate::PackedMatrix;
 use crate::kernel::finish::{Finish, Sums};
+use crate::kernel::planes::{Halves, TOGETHER};
 use crate::kernel::tile::TileProduct;
 use crate::kernel::unpack::TileSource;
 
-/// `(data, bytes of a row, high, low, out)`: see `planes.rs`.
-type Planes = unsafe fn(&[u8], usize, &[i8], &[i8], &mut [i64]);
+/// `(data, bytes of a row, tokens, out)`: see `planes.rs`.
+type Planes<const TOKENS: usize> = unsafe fn(&[u8], usize, &[Halves<'_>; TOKENS], &mut [[i64; TOKENS]]);
 /// `(weights, columns, x, scratch, out)`: see `sparse_columns.rs`.
 type Columns = unsafe fn(&PackedMatrix, &[u32], &[i8], &mut [i32], &mut [i32]);
 
@@ -18,10 +19,11 @@ pub(super) struct Table {
     pub(super) base3: Option<OneToken>,
     /// Whether the functions of `base3` give `(t - 1) . x` rather than `t . x`.
     pub(super) centres_trits: bool,
-    /// Planes of three bits.
-    pub(super) octals: Planes,
+    /// Planes of three bits, with one token and with several.
+    pub(super) octals: Planes<1>,
+    pub(super) octals_together: Planes<TOGETHER>,
     /// Planes of one bit.
-    pub(super) bits: Planes,
+    pub(super) bits: Planes<1>,
     /// See `tile.rs`.
     pub(super) tile: unsafe fn(&mut TileProduct<'_>),
     /// See `unpack.rs`.
@@ -66,6 +68,7 @@ macro_rules! table {
      tile_fn $tile:path, peak_fn $peak:path, products $products:expr) => {
         use $crate::PackedMatrix;
         use $crate::kernel::finish::{Finish, Sums};
+        use $crate::kernel::planes::{Halves, TOGETHER};
         use $crate::kernel::table::{OneToken, Table};
         use $crate::kernel::tile::TileProduct;
         use $crate::kernel::unpack::TileSource;
@@ -80,6 +83,7 @@ macro_rules! table {
             },
             centres_trits: <$vector>::CENTRES_TRITS,
             octals: octals_of,
+            octals_together: octals_together_of,
             bits: bits_of,
             tile: $tile,
             unpack: unpack_of,
@@ -103,11 +107,14 @@ macro_rules! table {
             columns_base3(w: &PackedMatrix, columns: &[u32], x: &[i8], scratch: &mut [i32], out: &mut [i32])
             = sparse_columns::base3::<$vector, $groups>(w.data(), w.unit_bytes(), columns, x, scratch, out));
         table!(@function #[$features]
-            octals_of(data: &[u8], row_bytes: usize, high: &[i8], low: &[i8], out: &mut [i64])
-            = planes::planes::<$vector, 3>(data, row_bytes, high, low, out));
+            octals_of(data: &[u8], row_bytes: usize, tokens: &[Halves<'_>; 1], out: &mut [[i64; 1]])
+            = planes::planes::<$vector, 3, 1>(data, row_bytes, tokens, out));
+        table!(@function #[$features] octals_together_of(
+                data: &[u8], row_bytes: usize, tokens: &[Halves<'_>; TOGETHER], out: &mut [[i64; TOGETHER]])
+            = planes::planes::<$vector, 3, TOGETHER>(data, row_bytes, tokens, out));
         table!(@function #[$features]
-            bits_of(data: &[u8], row_bytes: usize, high: &[i8], low: &[i8], out: &mut [i64])
-            = planes::planes::<$vector, 1>(data, row_bytes, high, low, out));
+            bits_of(data: &[u8], row_bytes: usize, tokens: &[Halves<'_>; 1], out: &mut [[i64; 1]])
+            = planes::planes::<$vector, 1, 1>(data, row_bytes, tokens, out));
         table!(@function #[$features]
             unpack_of(w: TileSource<'_>, row: usize, cols: std::ops::Range<usize>, tile: &mut [u8])
             = unpack::unpack::<$vector>(w, row, cols, tile));

@@ -145,7 +145,8 @@ impl Scheduler {
             let len = theirs.iter().zip(tokens).take_while(|(a, b)| a == b).count();
             (task.computed < len).then_some(len)
         };
-        let longest = self.running.iter().filter_map(common).max().unwrap_or(0);
+        let prefilling = self.running.iter().filter(|task| task.is_prefilling());
+        let longest = prefilling.filter_map(common).max().unwrap_or(0);
         longest >= SHARED && longest >= self.pool.held(tokens) + SHARED
     }
 

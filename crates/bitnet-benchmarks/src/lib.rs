@@ -1,5 +1,6 @@
 //! What `bitnet bench` and the criterion benches run: synthetic models, tests, and the peaks to compare with.
 
+mod batch;
 mod cases;
 pub mod peak_memory;
 mod peaks;

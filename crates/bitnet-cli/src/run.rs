@@ -9,7 +9,7 @@ use crate::{interrupt, output, text};
 
 /// Prints the continuation of a prompt as it comes, then statistics to stderr; or one JSON object.
 pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
-    let options = args.options();
+    let options = args.generate.options();
     // Before a model is loaded, or even downloaded.
     options.check()?;
     let prompt = match (args.prompt.prompt, args.prompt.file) {

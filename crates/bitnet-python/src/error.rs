@@ -77,7 +77,7 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::EmptyPrompt | Error::TokenOutOfRange { .. } | Error::TextTooShort { .. } => "PromptError",
         Error::ContextLength { .. } => "ContextLengthError",
         Error::InvalidOption { .. } => "OptionError",
-        Error::Stopped { .. } => "BitNetError",
+        Error::Stopped { .. } | Error::Unsupported { .. } => "BitNetError",
         Error::Hub { .. } => "HubError",
         Error::OutOfMemory { .. } | Error::ModelCacheFull { .. } => "OutOfMemoryError",
     };

@@ -1,5 +1,10 @@
 //! The `bitnet` command as a user runs it: golden text, streaming, pipes, Ctrl-C, and the figures it reports.
 
+#[path = "cli_batch.rs"]
+mod batch;
+#[path = "cli_chat.rs"]
+mod chat;
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -111,6 +111,16 @@ fn lists_give_every_combination() {
 }
 
 #[test]
+fn batches_decode_that_many_tokens_and_are_compared_with_one_sequence() {
+    let rows = rows(&[&TINY, &["-p", "0", "-n", "6", "-b", "4,1", "-r", "1", "-t", "2"]]);
+    let tests: Vec<&str> = rows.iter().map(|row| row["test"].as_str().unwrap()).collect();
+    assert_eq!((tests.as_slice(), &rows[1]["batch"]), (&["tg6", "tg6 x4"][..], &4.into()));
+    let ratio = float(&rows[1], "/tokens_per_s/median") / float(&rows[0], "/tokens_per_s/median");
+    assert!(is_close(float(&rows[1], "/batch_speedup"), ratio) && rows[0].get("batch_speedup").is_none());
+    assert!(float(&rows[1], "/bytes_per_token") < float(&rows[0], "/bytes_per_token"), "weights are shared");
+}
+
+#[test]
 fn the_table_names_the_machine_and_has_a_line_per_test() {
     let text = run(&[&TINY, &["-p", "4", "-n", "2", "-r", "1", "-t", "1"]]);
     let lines: Vec<&str> = text.lines().collect();
@@ -151,6 +161,8 @@ fn wrong_uses_are_refused() {
         (&["-t", "0"], "--threads"),
         (&["-t", "1,0"], "--threads"),
         (&["-t", "5000"], "threads must be between 1 and 1024, not 5000"),
+        (&["-b", "0"], "a whole number from 1 to 1024"),
+        (&["-b", "1,5000"], "--batch"),
         (&["-r", "0"], "--repetitions"),
         (&["--bandwidth-mib", "0"], "--bandwidth-mib"),
         (&["--synthetic", "3b"], "[possible values: 2b-4t, tiny]"),

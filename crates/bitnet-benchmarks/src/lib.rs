@@ -1,6 +1,7 @@
 //! What `bitnet bench` and the criterion benches run: synthetic models, tests, and the peaks to compare with.
 
 pub mod allocation_trace;
+mod batch;
 mod cases;
 pub mod peak_memory;
 mod peaks;

@@ -9,14 +9,17 @@ use crate::test::{Measurement, Test};
 /// The result of a test. Names and units are those of the JSON output.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// `pp<N>` or `tg<N>`.
+    /// `pp<N>`, `tg<N>` or `tg<N> x<B>`.
     pub test: String,
     /// Threads it ran on.
     pub threads: usize,
     /// Sequences at once.
     pub batch: usize,
-    /// Speed over the repetitions.
+    /// Speed over the repetitions, of all sequences together.
     pub tokens_per_s: Spread,
+    /// Median speed over that of one sequence alone, where that was measured, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_speedup: Option<f64>,
     /// Bytes of weights, keys and values read per token.
     pub bytes_per_token: f64,
     /// Read bandwidth of the threads, measured in the same run.
@@ -74,13 +77,14 @@ impl Row {
         let tokens = measured.tokens as f64;
         let speed = Spread::of_sorted(&measured.tokens_per_s);
         let Traffic { weight_bytes, kv_bytes, neurons, active_neurons, down_columns, .. } = traffic;
-        let is_decode = matches!(test, Test::Decode(_));
+        let is_decode = matches!(test, Test::Decode { .. });
         let gmac_s = speed.median * macs_per_token as f64 / 1e9;
         let share = |part: u64| (neurons > 0).then(|| part as f64 / neurons as f64);
         Self {
             test: test.to_string(),
             threads: peaks.threads,
-            batch: 1,
+            batch: test.batch(),
+            batch_speedup: None,
             tokens_per_s: speed,
             bytes_per_token: (weight_bytes + kv_bytes) as f64 / tokens,
             read_bandwidth_gb_s: peaks.read_bandwidth_gb_s,
@@ -116,7 +120,12 @@ mod tests {
             scored_rows: 9000,
             rescored_rows: 60,
         };
-        let row = Row::new(&measured(Test::Decode(10), traffic), &PEAKS, 1_000_000_000, Some(7));
+        let row = Row::new(
+            &measured(Test::Decode { tokens: 10, batch: 1 }, traffic),
+            &PEAKS,
+            1_000_000_000,
+            Some(7),
+        );
         assert_eq!(row.tokens_per_s, Spread { median: 40.0, min: 10.0, max: 50.0 });
         assert_eq!((row.bytes_per_token, row.decode_score, row.prefill_share), (110.0, Some(2.0), None));
         assert_eq!((row.positive_gate_share, row.down_input_share), (Some(0.5), Some(0.25)));

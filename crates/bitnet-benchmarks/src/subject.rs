@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bitnet_core::ThreadPool;
 use bitnet_inference::backend::cpu::{CpuBackend, CpuOptions};
-use bitnet_inference::backend::{Backend, Sequence};
+use bitnet_inference::backend::{Backend, Limits, Sequence, Session};
 use bitnet_inference::model::{Block, Linear};
 use bitnet_inference::{Checkpoint, Model, Result};
 
@@ -44,5 +44,10 @@ impl Subject {
     /// Starts a sequence of at most `capacity` tokens.
     pub fn start(&self, capacity: usize) -> Result<Sequence> {
         self.backend.start(capacity)
+    }
+
+    /// Starts a session.
+    pub fn open(&self, limits: Limits) -> Result<Box<dyn Session>> {
+        self.backend.open(limits, self.backend.kv_type())
     }
 }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Instant;
 
-use bitnet_inference::backend::{Candidate, Cut, Sequence, Traffic};
+use bitnet_inference::backend::{Cut, Sequence, Traffic};
 use bitnet_inference::{Error, Result};
 
+use crate::batch::Batch;
 use crate::subject::Subject;
 use crate::synthetic::random;
 
@@ -19,15 +20,22 @@ const DECODE_WARM_UP: usize = 8;
 pub enum Test {
     /// `pp<N>`: reads a prompt of `N` random tokens and finds the next one.
     Prefill(usize),
-    /// `tg<N>`: decodes `N` tokens, greedily and one by one, behind a prompt of [`DECODE_PROMPT`].
-    Decode(usize),
+    /// `tg<N>`, or `tg<N> x<B>`: decodes `N` tokens of each of `B` sequences, greedily and one by one, behind prompts of
+    /// [`DECODE_PROMPT`]. Its tokens are those of all sequences.
+    Decode {
+        /// Tokens of a sequence.
+        tokens: usize,
+        /// Sequences at once.
+        batch: usize,
+    },
 }
 
 impl fmt::Display for Test {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Prefill(tokens) => write!(f, "pp{tokens}"),
-            Self::Decode(tokens) => write!(f, "tg{tokens}"),
+            Self::Decode { tokens, batch: 1 } => write!(f, "tg{tokens}"),
+            Self::Decode { tokens, batch } => write!(f, "tg{tokens} x{batch}"),
         }
     }
 }
@@ -49,15 +57,24 @@ impl Test {
     /// Tokens whose time is taken.
     pub fn tokens(self) -> usize {
         match self {
-            Self::Prefill(tokens) | Self::Decode(tokens) => tokens,
+            Self::Prefill(tokens) => tokens,
+            Self::Decode { tokens, batch } => tokens.saturating_mul(batch),
         }
     }
 
-    /// Positions of the context it needs.
+    /// Sequences at once.
+    pub fn batch(self) -> usize {
+        match self {
+            Self::Prefill(_) => 1,
+            Self::Decode { batch, .. } => batch,
+        }
+    }
+
+    /// Positions of the context that a sequence needs.
     pub fn positions(self) -> usize {
         match self {
             Self::Prefill(tokens) => tokens,
-            Self::Decode(tokens) => tokens.saturating_add(DECODE_PROMPT),
+            Self::Decode { tokens, .. } => tokens.saturating_add(DECODE_PROMPT),
         }
     }
 
@@ -78,7 +95,7 @@ impl Test {
         }
         let warm_up = match self {
             Self::Prefill(_) => self,
-            Self::Decode(tokens) => Self::Decode(tokens.min(DECODE_WARM_UP)),
+            Self::Decode { tokens, batch } => Self::Decode { tokens: tokens.min(DECODE_WARM_UP), batch },
         };
         warm_up.run_once(subject, 0, &mut check)?;
         let mut measured =
@@ -102,44 +119,46 @@ impl Test {
         seed: u64,
         check: &mut impl FnMut() -> Result<(), E>,
     ) -> Result<(f64, Traffic), E> {
-        let mut sequence = subject.start(self.positions())?;
         let token = |at| (random::number(seed, at) % subject.vocab_size as u64) as u32;
         match self {
             Self::Prefill(tokens) => {
+                let mut sequence = subject.start(tokens)?;
                 let ids: Vec<u32> = (0..tokens as u64).map(token).collect();
                 let start = Instant::now();
                 read(&mut sequence, &ids, check)?;
                 Ok((start.elapsed().as_secs_f64(), sequence.traffic()))
             }
-            Self::Decode(tokens) => {
-                let ids: Vec<u32> = (0..DECODE_PROMPT as u64).map(token).collect();
-                let mut id = read(&mut sequence, &ids, check)?;
-                let before = sequence.traffic();
+            Self::Decode { tokens, batch } => {
+                let mut batch = Batch::new(subject, batch, self.positions())?;
+                let ids: Vec<u32> = (0..(batch.len() * DECODE_PROMPT) as u64).map(token).collect();
+                check()?;
+                let mut next = batch.read(&ids)?;
+                let before = batch.traffic();
                 let start = Instant::now();
                 for _ in 0..tokens {
-                    id = read(&mut sequence, &[id], check)?;
+                    check()?;
+                    next = batch.read(&next)?;
                 }
-                Ok((start.elapsed().as_secs_f64(), sequence.traffic() - before))
+                Ok((start.elapsed().as_secs_f64(), batch.traffic() - before))
             }
         }
     }
 }
 
-/// Feeds `ids` and gives the most probable next token.
+/// Feeds `ids` and finds the most probable next token.
 fn read<E: From<Error>>(
     sequence: &mut Sequence,
     ids: &[u32],
     check: &mut impl FnMut() -> Result<(), E>,
-) -> Result<u32, E> {
+) -> Result<(), E> {
     let mut pending = ids.len();
     for ids in ids.chunks(sequence.chunk()) {
         check()?;
         pending -= ids.len();
         sequence.feed(ids, usize::from(pending == 0))?;
     }
-    let best = |best: Candidate, next: &Candidate| if next.logit > best.logit { *next } else { best };
-    let first = Candidate { id: 0, logit: f32::NEG_INFINITY };
-    Ok(sequence.candidates(&Cut::GREEDY)?.iter().fold(first, best).id)
+    sequence.candidates(&Cut::GREEDY)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -161,14 +180,17 @@ mod tests {
     #[test]
     fn names_are_those_of_llama_bench() {
         assert_eq!(Test::Prefill(512).to_string(), "pp512");
-        assert_eq!(Test::Decode(128).to_string(), "tg128");
+        assert_eq!(Test::Decode { tokens: 128, batch: 1 }.to_string(), "tg128");
+        assert_eq!(Test::Decode { tokens: 128, batch: 32 }.to_string(), "tg128 x32");
     }
 
     #[test]
     fn every_repetition_counts_and_the_warm_up_does_not() {
         let subject = subject();
         let ok = || Ok::<(), Error>(());
-        for test in [Test::Prefill(200), Test::Decode(12)] {
+        for test in
+            [Test::Prefill(200), Test::Decode { tokens: 12, batch: 1 }, Test::Decode { tokens: 4, batch: 3 }]
+        {
             let mut calls = 0;
             let mut count = || {
                 calls += 1;
@@ -191,7 +213,7 @@ mod tests {
             left -= 1;
             if left == 0 { Err(Error::EmptyPrompt) } else { Ok(()) }
         };
-        let stopped = Test::Decode(12).run(&subject(), 1, check, || Ok(()));
+        let stopped = Test::Decode { tokens: 12, batch: 1 }.run(&subject(), 1, check, || Ok(()));
         assert!(matches!(stopped, Err(Error::EmptyPrompt)));
     }
 
@@ -199,6 +221,6 @@ mod tests {
     fn more_positions_than_the_context_are_refused() {
         let run = |test: Test| test.run(&subject(), 1, || Ok::<(), Error>(()), || Ok(()));
         assert!(matches!(run(Test::Prefill(4097)), Err(Error::ContextLength { .. })));
-        assert!(matches!(run(Test::Decode(4093)), Err(Error::ContextLength { .. })));
+        assert!(matches!(run(Test::Decode { tokens: 4093, batch: 1 }), Err(Error::ContextLength { .. })));
     }
 }

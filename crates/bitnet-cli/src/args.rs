@@ -9,7 +9,7 @@ use bitnet_inference::backend::KvType;
 use bitnet_inference::backend::cpu::CpuOptions;
 use bitnet_inference::config::ActivationMode;
 use bitnet_inference::convert::{HeadType, Target};
-use bitnet_inference::{GenerateOptions, GgufOptions, LoadOptions, LoadedModel, SamplingOptions};
+use bitnet_inference::{GenerateOptions, GgufOptions, LoadOptions, LoadedModel};
 use bitnet_quant::{Packing, Precision};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -30,6 +30,8 @@ const EXAMPLES: &str = "\
 Examples:
   bitnet run -p \"My fellow citizens, today we\"
   bitnet run microsoft/bitnet-b1.58-2B-4T -p \"Once upon a time\" -n 200 --temperature 0.8
+  bitnet chat ./model
+  bitnet batch ./model -i prompts.txt -o results.jsonl
   bitnet inspect ./model
   bitnet eval ./model --text wiki.txt
   bitnet bench ./model
@@ -43,6 +45,12 @@ pub(crate) enum Command {
     /// Continue a prompt: the text goes to standard output, statistics to standard error
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Talk with a model that has a chat template
+    #[command(after_help = CHAT_EXAMPLES)]
+    Chat(ChatArgs),
+    /// Continue every prompt of a file, many at once; can be stopped and resumed
+    #[command(after_help = BATCH_EXAMPLES)]
+    Batch(BatchArgs),
     /// Say what a model is and what it costs to run
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
@@ -76,6 +84,24 @@ Examples:
   bitnet run -p \"In the beginning\" --stop \".\" --stop \"!\"    one sentence
   cat prompt.txt | bitnet run -f - --json                  a prompt from a pipe, all figures";
 
+const CHAT_EXAMPLES: &str = "\
+Examples:
+  bitnet chat ./model
+  bitnet chat ./model --system \"You answer in one sentence.\" --temperature 0.7
+  bitnet chat < questions.txt                       a question a line, answers to standard output
+
+/help lists the commands of a chat. Ctrl-C stops an answer, Ctrl-D ends the chat.";
+
+const BATCH_EXAMPLES: &str = "\
+Examples:
+  bitnet batch ./model -i prompts.txt -o results.jsonl -n 64
+  bitnet batch ./model -i questions.csv --field question -o answers.csv --chat
+  bitnet batch ./model -i prompts.jsonl -o results.jsonl --temperature 0.8 --seed 7 --resume
+
+Formats go by the ending. txt is a prompt a line, with \\n for a newline and \\\\ for a backslash; jsonl has a string or an
+object a line, csv a header. Results have the order of the prompts and are gathered in RESULTS.partial; killed at any point,
+the same command with --resume goes on there. A prompt that fails has an error in its row: the exit status is then 1.";
+
 const INSPECT_EXAMPLES: &str = "\
 Examples:
   bitnet inspect
@@ -91,10 +117,12 @@ const BENCH_EXAMPLES: &str = "\
 Examples:
   bitnet bench                                          the embedded model: pp512 and tg128
   bitnet bench ./model -p 128,512 -n 0 -t 1,2           prompts of two lengths, on one thread and on two
+  bitnet bench ./model -p 0 -b 1,8,32                   decode one sequence, and 8 and 32 at once
   bitnet bench --synthetic 2b-4t --json                 random weights in the shape of bitnet-b1.58-2B-4T
   bitnet bench --synthetic 2b-4t --save ./2b-4t         the same weights as a folder, for other programs
 
-pp<N> reads a prompt of N random tokens; tg<N> decodes N tokens one by one behind a prompt of 4. The decode score is
+pp<N> reads a prompt of N random tokens; tg<N> decodes N tokens one by one behind a prompt of 4, \
+tg<N> x<B> those of B sequences at once. The decode score is
 the median tokens/s divided by the read bandwidth in GB/s, the prefill share the part of the int8 peak that the ternary
 products make use of; bandwidth and peak are medians of samples taken between the repetitions, on the same threads.";
 
@@ -133,8 +161,11 @@ Examples:
   bitnet doctor
   BITNET_ISA=scalar bitnet doctor --json    with an instruction set forced";
 
+/// Sequences at once that no machine has enough of.
+const MAX_BATCH: usize = 1024;
+
 /// The model and where it runs.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct ModelArgs {
     /// A folder, a GGUF file, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
     #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -192,6 +223,16 @@ impl CpuArgs {
 }
 
 impl ModelArgs {
+    /// The model, as it was named.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// How keys and values are stored.
+    pub(crate) fn kv_type(&self) -> KvType {
+        self.cpu.kv_cache
+    }
+
     /// Loads the model, unless Ctrl-C comes first.
     pub(crate) fn load(self) -> Result<Arc<LoadedModel>, Failure> {
         let options = LoadOptions {
@@ -209,14 +250,8 @@ impl ModelArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) prompt: PromptArgs,
-    /// The most tokens to generate
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 128, value_parser = count, allow_negative_numbers = true)]
-    max_tokens: usize,
-    /// End at this text, which is not printed; may be given several times
-    #[arg(long, value_name = "S", allow_hyphen_values = true)]
-    stop: Vec<String>,
     #[command(flatten)]
-    sampling: SamplingArgs,
+    generate: GenerateArgs,
     /// With --json: the log-probability of each token, and of the N most probable ones in its place
     #[arg(long, value_name = "N", requires = "json")]
     logprobs: Option<usize>,
@@ -225,6 +260,15 @@ pub(crate) struct RunArgs {
     /// Print one JSON object instead of the text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl RunArgs {
+    /// As the library takes them.
+    pub(crate) fn options(&self) -> Result<GenerateOptions, Failure> {
+        let mut options = self.generate.options()?;
+        options.sampling.logprobs = self.logprobs;
+        Ok(options)
+    }
 }
 
 /// Where the prompt comes from.
@@ -239,11 +283,80 @@ pub(crate) struct PromptArgs {
     pub(crate) file: Option<PathBuf>,
 }
 
-impl RunArgs {
+/// How a text is generated.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GenerateArgs {
+    /// The most tokens to generate
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128, value_parser = count, allow_negative_numbers = true)]
+    max_tokens: usize,
+    /// End at this text, which is not printed; may be given several times
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+impl GenerateArgs {
     /// As the library takes them.
     pub(crate) fn options(&self) -> Result<GenerateOptions, Failure> {
-        let sampling = SamplingOptions { logprobs: self.logprobs, ..self.sampling.options()? };
+        let sampling = self.sampling.options()?;
         Ok(GenerateOptions { max_tokens: self.max_tokens, sampling, stop: self.stop.clone() })
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ChatArgs {
+    /// What the system says before the first question
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) system: Option<String>,
+    /// The most tokens of the conversation that the model sees [default: the context of the model]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    pub(crate) context: Option<usize>,
+    #[command(flatten)]
+    pub(crate) generate: GenerateArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BatchArgs {
+    /// The prompts: NAME.txt, NAME.jsonl or NAME.csv
+    #[arg(short, long, value_name = "PROMPTS")]
+    pub(crate) input: PathBuf,
+    /// The file of results to write: NAME.jsonl, NAME.csv or NAME.txt, the texts alone
+    #[arg(short, long, value_name = "RESULTS")]
+    pub(crate) output: PathBuf,
+    /// Where a row has its prompt: the field of an object, the column of a table
+    #[arg(long, value_name = "NAME", default_value = "prompt")]
+    pub(crate) field: String,
+    /// Sequences that run at once
+    #[arg(long, value_name = "N", default_value = "32", value_parser = batch, allow_negative_numbers = true)]
+    pub(crate) batch_size: usize,
+    /// Memory for the keys and values of all sequences, as 2GiB or 500MB
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size)]
+    pub(crate) kv_memory: usize,
+    /// Put each prompt as a question, through the chat template
+    #[arg(long)]
+    pub(crate) chat: bool,
+    /// What the system says before each question; implies --chat
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) system: Option<String>,
+    /// Go on where a run of the same command ended
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Begin anew, and replace what is at RESULTS in the end
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) generate: GenerateArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+impl BatchArgs {
+    /// Whether prompts go through the chat template.
+    pub(crate) fn is_chat(&self) -> bool {
+        self.chat || self.system.is_some()
     }
 }
 
@@ -309,6 +422,17 @@ pub(crate) struct BenchArgs {
         allow_negative_numbers = true
     )]
     pub(crate) n_gen: Vec<usize>,
+    /// Sequences decoded at once, separated by commas
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value = "1",
+        value_parser = batch,
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub(crate) batch: Vec<usize>,
     /// Numbers of threads, separated by commas [default: the physical cores this process may use]
     #[arg(short, long, value_name = "N", value_parser = count, value_delimiter = ',', allow_negative_numbers = true)]
     pub(crate) threads: Vec<usize>,
@@ -432,6 +556,14 @@ fn synthetic() -> impl TypedValueParser<Value = Synthetic> {
 /// A number of tokens, perhaps none.
 fn length(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "a whole number is needed".to_owned())
+}
+
+/// A number of sequences at once.
+fn batch(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|batch| (1..=MAX_BATCH).contains(batch))
+        .ok_or_else(|| format!("a whole number from 1 to {MAX_BATCH} is needed"))
 }
 
 /// A number of bytes, at least one.

@@ -2,6 +2,7 @@
 
 mod table;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bitnet_benchmarks::{DECODE_PROMPT, PeakMeter, Peaks, Row, Subject, Synthetic, Test, peak_memory};
@@ -36,7 +37,8 @@ pub(crate) fn bench(mut args: BenchArgs) -> Result<(), Failure> {
         let subject = load(&args, threads)?;
         check_context(&tests, subject.context_length)?;
         for test in &tests {
-            let row = measure(*test, &subject, &meter, args.repetitions)?;
+            let mut row = measure(*test, &subject, &meter, args.repetitions)?;
+            row.batch_speedup = batch_speedup(*test, &row, &rows);
             if !args.json {
                 output::text(&table::line(&row))?;
             }
@@ -48,23 +50,33 @@ pub(crate) fn bench(mut args: BenchArgs) -> Result<(), Failure> {
 
 /// The tests asked for, prompts first.
 fn tests(args: &BenchArgs) -> Result<Vec<Test>, Failure> {
-    let asked = |counts: &[usize], test: fn(usize) -> Test| -> Vec<Test> {
-        counts.iter().filter(|count| **count > 0).map(|count| test(*count)).collect()
-    };
-    let tests = [asked(&args.n_prompt, Test::Prefill), asked(&args.n_gen, Test::Decode)].concat();
+    let asked = |counts: &[usize]| counts.iter().copied().filter(|count| *count > 0).collect::<Vec<_>>();
+    // The smallest first: the others are compared with it.
+    let batches: BTreeSet<usize> = args.batch.iter().copied().collect();
+    let decode = |tokens| batches.iter().map(move |&batch| Test::Decode { tokens, batch });
+    let mut tests: Vec<Test> = asked(&args.n_prompt).into_iter().map(Test::Prefill).collect();
+    tests.extend(asked(&args.n_gen).into_iter().flat_map(decode));
     if tests.is_empty() {
         return Err(Failure::Usage("nothing to measure: --n-prompt and --n-gen are 0".to_owned()));
     }
     Ok(tests)
 }
 
+/// How much faster the sequences are together than one of them alone, which was measured before them.
+fn batch_speedup(test: Test, row: &Row, before: &[Row]) -> Option<f64> {
+    let Test::Decode { tokens, batch: 2.. } = test else { return None };
+    let alone = Test::Decode { tokens, batch: 1 }.to_string();
+    let alone = before.iter().find(|other| other.threads == row.threads && other.test == alone)?;
+    Some(row.tokens_per_s.median / alone.tokens_per_s.median)
+}
+
 fn check_context(tests: &[Test], context: usize) -> Result<(), Failure> {
     let Some(test) = tests.iter().find(|test| test.positions() > context) else { return Ok(()) };
     let (option, prompt) = match test {
         Test::Prefill(_) => ("--n-prompt", String::new()),
-        Test::Decode(_) => ("--n-gen", format!(", {DECODE_PROMPT} of them for the prompt")),
+        Test::Decode { .. } => ("--n-gen", format!(", {DECODE_PROMPT} of them for the prompt")),
     };
-    let tokens = test.tokens();
+    let tokens = test.tokens() / test.batch();
     Err(Failure::Usage(format!(
         "{option} is {tokens}; the context of this model holds {context} tokens{prompt}"
     )))

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 static PRESSED: AtomicBool = AtomicBool::new(false);
 
 /// How often a wait looks at the flag: soon enough for a person, seldom enough to cost nothing.
-const POLL: Duration = Duration::from_millis(20);
+pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// Takes Ctrl-C over from whoever handles it now, for the rest of the process, and forgets earlier presses.
 pub(crate) fn watch() {
@@ -24,6 +24,11 @@ pub(crate) fn watch() {
 /// Whether Ctrl-C was pressed.
 pub(crate) fn is_pressed() -> bool {
     PRESSED.load(Ordering::Relaxed)
+}
+
+/// Takes note of Ctrl-C, once: what it was to stop has stopped.
+pub(crate) fn take() -> bool {
+    PRESSED.swap(false, Ordering::Relaxed)
 }
 
 /// An error once Ctrl-C was pressed.

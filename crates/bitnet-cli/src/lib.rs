@@ -1,7 +1,9 @@
 //! The `bitnet` command as a library, so that the Python package runs the same one: parsing and printing, no maths.
 
 mod args;
+mod batch;
 mod bench;
+mod chat;
 mod convert;
 mod cpu;
 mod doctor;
@@ -41,6 +43,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     interrupt::watch();
     let done = match args.command {
         Command::Run(args) => run::run(args),
+        Command::Chat(args) => chat::chat(args),
+        Command::Batch(args) => batch::batch(args),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Eval(args) => eval::eval(args),
         Command::Bench(args) => bench::bench(args),

@@ -203,6 +203,12 @@ pub enum Error {
         /// The fact.
         reason: String,
     },
+    /// What runs a model cannot do this.
+    #[error("the device cannot {what}")]
+    Unsupported {
+        /// What was asked of it.
+        what: &'static str,
+    },
     /// An engine has as many requests as may wait.
     #[error("{capacity} requests are waiting, as many as may; try again later")]
     QueueFull {

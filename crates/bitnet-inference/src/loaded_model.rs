@@ -126,6 +126,11 @@ impl LoadedModel {
         self.template.render(messages, add_generation_prompt)
     }
 
+    /// Errors: [`Error::ChatTemplate`] when the checkpoint has no template.
+    pub(crate) fn check_chat_template(&self) -> Result<()> {
+        if self.template.is_present() { Ok(()) } else { self.template.render(&[], false).map(drop) }
+    }
+
     /// Starts a generation.
     ///
     /// Errors: [`Error::EmptyPrompt`], [`Error::ContextLength`], [`Error::InvalidOption`], [`Error::TokenOutOfRange`].

@@ -64,7 +64,7 @@ impl RopeTable {
 
     /// Rotates one head at `position`: pairs are element `i` and `i + head_dim / 2`.
     pub(crate) fn rotate(&self, position: usize, head: &mut [f32]) {
-        let (cos, sin) = self.values[position * 2 * self.half..][..2 * self.half].split_at(self.half);
+        let (cos, sin) = self.at(position);
         let (first, second) = head.split_at_mut(self.half);
         for i in 0..self.half {
             let (a, b) = (first[i], second[i]);
@@ -72,11 +72,39 @@ impl RopeTable {
             second[i] = b * cos[i] + a * sin[i];
         }
     }
+
+    /// Undoes [`Self::rotate`] at `position`, up to rounding.
+    pub(crate) fn rotate_back(&self, position: usize, head: &mut [f32]) {
+        let (cos, sin) = self.at(position);
+        let (first, second) = head.split_at_mut(self.half);
+        for i in 0..self.half {
+            let (a, b) = (first[i], second[i]);
+            first[i] = a * cos[i] + b * sin[i];
+            second[i] = b * cos[i] - a * sin[i];
+        }
+    }
+
+    /// Cosines and sines of a position.
+    fn at(&self, position: usize) -> (&[f32], &[f32]) {
+        self.values[position * 2 * self.half..][..2 * self.half].split_at(self.half)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_that_was_moved_is_as_if_rotated_there() {
+        let table = RopeTable::new(500_000.0, &RopeScaling::None, 8, 3000);
+        let head = [1.0, -2.0, 0.5, 3.0, 0.25, -1.0, 2.0, -0.125];
+        let (mut there, mut moved) = (head, head);
+        table.rotate(7, &mut there);
+        table.rotate(2999, &mut moved);
+        table.rotate_back(2999, &mut moved);
+        table.rotate(7, &mut moved);
+        assert!(there.iter().zip(moved).all(|(a, b)| (a - b).abs() < 2e-6), "{there:?} {moved:?}");
+    }
 
     #[test]
     fn frequencies_are_divided() {

@@ -86,7 +86,7 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::EmptyPrompt | Error::TokenOutOfRange { .. } | Error::TextTooShort { .. } => "PromptError",
         Error::ContextLength { .. } => "ContextLengthError",
         Error::InvalidOption { .. } | Error::Constraint { .. } => "OptionError",
-        Error::Stopped { .. } => "BitNetError",
+        Error::Stopped { .. } | Error::Unsupported { .. } => "BitNetError",
         Error::Hub { .. } => "HubError",
         Error::OutOfMemory { .. } | Error::ModelCacheFull { .. } => "OutOfMemoryError",
         Error::Backend { .. } => "DeviceError",

@@ -7,12 +7,13 @@ use bitnet_core::Isa;
 
 use crate::cpu;
 
-const COLUMNS: [(&str, usize); 13] = [
-    ("test", 8),
+const COLUMNS: [(&str, usize); 14] = [
+    ("test", 10),
     ("threads", 7),
     ("tokens/s", 9),
     ("min", 9),
     ("max", 9),
+    ("x batch 1", 9),
     ("MB/token", 9),
     ("GB/s", 6),
     ("tokens/GB", 9),
@@ -40,6 +41,7 @@ pub(super) fn line(row: &Row) -> String {
         format!("{:.2}", speed.median),
         format!("{:.2}", speed.min),
         format!("{:.2}", speed.max),
+        cell(row.batch_speedup.map(|speedup| format!("{speedup:.2}"))),
         format!("{:.2}", row.bytes_per_token / 1e6),
         format!("{:.1}", row.read_bandwidth_gb_s),
         cell(row.decode_score.map(|score| format!("{score:.3}"))),
@@ -73,10 +75,11 @@ mod tests {
     #[test]
     fn columns_line_up_and_what_is_not_known_is_a_dash() {
         let row = Row {
-            test: "tg128".to_owned(),
+            test: "tg128 x32".to_owned(),
             threads: 2,
-            batch: 1,
+            batch: 32,
             tokens_per_s: Spread { median: 12.346, min: 1.0, max: 99.0 },
+            batch_speedup: Some(5.678),
             bytes_per_token: 1.5e9,
             read_bandwidth_gb_s: 20.0,
             int8_peak_gmac_s: 400.0,
@@ -92,8 +95,8 @@ mod tests {
         assert_eq!(header.lines().last().unwrap().len(), line.trim_end().len());
         let cells: Vec<&str> = line.split_whitespace().collect();
         let expected = [
-            "tg128", "2", "12.35", "1.00", "99.00", "1500.00", "20.0", "0.617", "400", "-", "-", "50.0", "%",
-            "12.5", "%",
+            "tg128", "x32", "2", "12.35", "1.00", "99.00", "5.68", "1500.00", "20.0", "0.617", "400", "-",
+            "-", "50.0", "%", "12.5", "%",
         ];
         assert_eq!(cells, expected);
     }

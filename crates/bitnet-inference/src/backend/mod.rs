@@ -78,6 +78,17 @@ pub trait Session: Send + Debug {
     /// Copies keys and values of a page.
     fn copy_page(&mut self, from: Page, to: Page);
 
+    /// Takes the positions `range` out of a sequence of `len` tokens: the keys and values behind it move down to it, the
+    /// keys turned back from their old positions and on to the new ones. The pages from that of `range.start` on are the
+    /// sequence's alone. What was computed with the forgotten tokens in view stays as it was: what follows differs from
+    /// a fresh reading of what is left.
+    ///
+    /// Errors: [`crate::Error::Unsupported`] where the device cannot, and then nothing has changed.
+    fn forget(&mut self, pages: &[Page], range: Range<usize>, len: usize) -> Result<()> {
+        let _ = (pages, range, len);
+        Err(crate::Error::Unsupported { what: "forget a part of a sequence" })
+    }
+
     /// What was read from memory since the session started.
     fn traffic(&self) -> Traffic;
 }

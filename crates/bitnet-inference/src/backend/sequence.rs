@@ -68,6 +68,17 @@ impl<S: Session + ?Sized> Sequence<S> {
         self.len = self.len.min(len);
     }
 
+    /// Forgets the tokens at the positions `range`; those behind it move up to it. Outputs of the last call of
+    /// [`Self::feed`] stay. See [`Session::forget`].
+    ///
+    /// Errors: [`Error::Unsupported`], and then the sequence is as before.
+    pub fn forget(&mut self, range: Range<usize>) -> Result<()> {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {} positions", self.len);
+        self.session.forget(&self.pages, range.clone(), self.len)?;
+        self.len -= range.len();
+        Ok(())
+    }
+
     /// What the last norm gives for the last `count` tokens of the last call of [`Self::feed`], `[count, hidden_size]`;
     /// `count` is at most the `outputs` of that call.
     pub fn hidden(&mut self, count: usize) -> &[f32] {

@@ -28,22 +28,7 @@ impl TokenStream {
 
     /// Does the next piece of work: a chunk of the prompt, or one token.
     pub fn advance(&mut self) -> Result<Step> {
-        let Self { sequence, continuation } = self;
-        if let Some(reason) = continuation.finish() {
-            return Ok(continuation.take_last().map_or(Step::Done(reason), Step::Chunk));
-        }
-        let pending = &continuation.tokens()[sequence.len()..];
-        let ids = &pending[..pending.len().min(sequence.chunk())];
-        let is_all = ids.len() == pending.len();
-        sequence.feed(ids, usize::from(is_all))?;
-        if !is_all {
-            return Ok(Step::Prefill);
-        }
-        let candidates = sequence.candidates(&continuation.cut())?;
-        match continuation.choose(candidates)? {
-            Some(chunk) => Ok(Step::Chunk(chunk)),
-            None => self.advance(),
-        }
+        self.continuation.advance(&mut self.sequence)
     }
 
     /// Ends the generation; what was held back is given out.
@@ -65,6 +50,27 @@ impl TokenStream {
     /// What was generated so far.
     pub fn generation(&self) -> Generation {
         self.continuation.generation()
+    }
+}
+
+impl Continuation {
+    /// Does the next piece of work in `sequence`, which holds the beginning of its tokens.
+    pub(crate) fn advance(&mut self, sequence: &mut Sequence) -> Result<Step> {
+        if let Some(reason) = self.finish() {
+            return Ok(self.take_last().map_or(Step::Done(reason), Step::Chunk));
+        }
+        let pending = &self.tokens()[sequence.len()..];
+        let ids = &pending[..pending.len().min(sequence.chunk())];
+        let is_all = ids.len() == pending.len();
+        sequence.feed(ids, usize::from(is_all))?;
+        if !is_all {
+            return Ok(Step::Prefill);
+        }
+        let candidates = sequence.candidates(&self.cut())?;
+        match self.choose(candidates)? {
+            Some(chunk) => Ok(Step::Chunk(chunk)),
+            None => self.advance(sequence),
+        }
     }
 }
 

@@ -63,6 +63,18 @@ impl Store {
         }
     }
 
+    /// Reads what [`Self::write`] wrote for one position, from `at(i)`.
+    fn get(&self, position: usize, at: impl Fn(usize) -> usize, out: &mut [f32]) {
+        let elements = out.iter_mut().enumerate();
+        match self {
+            Self::F32(values) => elements.for_each(|(i, out)| *out = values[at(i)]),
+            Self::F16(values) => elements.for_each(|(i, out)| *out = values[at(i)].to_f32()),
+            Self::I8(codes, scales) => {
+                elements.for_each(|(i, out)| *out = f32::from(codes[at(i)]) * scales[position]);
+            }
+        }
+    }
+
     /// Elements `start..start + len`, in place or widened into `out`. `scale_of(i)` is the place of the scale of the
     /// `i`-th among them, counted from `position`.
     fn read<'a>(
@@ -163,13 +175,29 @@ impl KvCache {
 
     /// Writes the keys and values (`[kv_heads * head_dim]` each) of one token of one layer to place `slot` of a page.
     pub(super) fn write(&mut self, layer: usize, page: Page, slot: usize, keys: &[f32], values: &[f32]) {
-        assert!(slot < PAGE, "place {slot} of {PAGE}");
         let width = self.head_dim;
         for (head, (keys, values)) in keys.chunks_exact(width).zip(values.chunks_exact(width)).enumerate() {
-            let first = self.first_position(layer, page, head);
-            let group = (first + slot / POSITIONS * POSITIONS) * width + slot % POSITIONS;
-            self.keys.write(first + slot, keys, |i| group + i * POSITIONS);
-            self.values.write(first + slot, values, |i| (first + slot) * width + i);
+            let (position, key, value) = self.place(layer, page, slot, head);
+            self.keys.write(position, keys, |i| key + i * POSITIONS);
+            self.values.write(position, values, |i| value + i);
+        }
+    }
+
+    /// Reads what [`Self::write`] wrote, as far as its type kept it.
+    pub(super) fn read_token(
+        &self,
+        layer: usize,
+        page: Page,
+        slot: usize,
+        keys: &mut [f32],
+        values: &mut [f32],
+    ) {
+        let width = self.head_dim;
+        let heads = keys.chunks_exact_mut(width).zip(values.chunks_exact_mut(width));
+        for (head, (keys, values)) in heads.enumerate() {
+            let (position, key, value) = self.place(layer, page, slot, head);
+            self.keys.get(position, |i| key + i * POSITIONS, keys);
+            self.values.get(position, |i| value + i, values);
         }
     }
 
@@ -201,6 +229,14 @@ impl KvCache {
         for store in [&mut self.keys, &mut self.values] {
             store.copy(from..from + positions, to, self.head_dim);
         }
+    }
+
+    /// Position of a token of a head, its first key element, whose next ones are [`POSITIONS`] apart, and its first value.
+    fn place(&self, layer: usize, page: Page, slot: usize, head: usize) -> (usize, usize, usize) {
+        assert!(slot < PAGE, "place {slot} of {PAGE}");
+        let (first, width) = (self.first_position(layer, page, head), self.head_dim);
+        let group = (first + slot / POSITIONS * POSITIONS) * width + slot % POSITIONS;
+        (first + slot, group, (first + slot) * width)
     }
 
     fn first_position(&self, layer: usize, page: Page, head: usize) -> usize {

@@ -3,6 +3,7 @@
 mod attention;
 mod choices;
 mod compute;
+mod forget;
 mod forward;
 mod head;
 mod kv_cache;
@@ -198,6 +199,11 @@ impl Session for CpuSession {
 
     fn copy_page(&mut self, from: Page, to: Page) {
         self.cache.copy(from, to);
+    }
+
+    fn forget(&mut self, pages: &[Page], range: Range<usize>, len: usize) -> Result<()> {
+        self.move_down(pages, range, len);
+        Ok(())
     }
 
     fn traffic(&self) -> Traffic {

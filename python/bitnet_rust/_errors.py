@@ -65,6 +65,14 @@ class OutOfMemoryError(BitNetError, MemoryError):
     """A sequence or a model that does not fit into memory, or into what it may have of it."""
 
 
+class QueueFullError(BitNetError, RuntimeError):
+    """An engine has as many requests as may wait; try again later."""
+
+
+class EngineClosedError(BitNetError, RuntimeError):
+    """An engine that takes no more requests, or runs in another process."""
+
+
 class FileError(BitNetError, OSError):
     """The operating system refused; errno and filename say what and where."""
 

@@ -28,6 +28,8 @@ BUILTINS = {
     bn.QuantizationError: ValueError,
     bn.DeviceError: RuntimeError,
     bn.HubError: ConnectionError,
+    bn.QueueFullError: RuntimeError,
+    bn.EngineClosedError: RuntimeError,
     bn.OutOfMemoryError: MemoryError,
     bn.FileError: OSError,
     bn.MissingFileError: FileNotFoundError,

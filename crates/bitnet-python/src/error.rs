@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use bitnet_inference::Error;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -11,6 +12,13 @@ use pyo3::types::PyTuple;
 pub(crate) enum Failure {
     Library(Error),
     Python(PyErr),
+}
+
+impl Failure {
+    /// Whether it is no error, but a wish to stop: `KeyboardInterrupt` and its like.
+    pub(crate) fn is_interrupt(&self, py: Python<'_>) -> bool {
+        matches!(self, Self::Python(error) if !error.is_instance_of::<PyException>(py))
+    }
 }
 
 impl From<Error> for Failure {
@@ -80,6 +88,9 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::Stopped { .. } => "BitNetError",
         Error::Hub { .. } => "HubError",
         Error::OutOfMemory { .. } | Error::ModelCacheFull { .. } => "OutOfMemoryError",
+        Error::Backend { .. } => "DeviceError",
+        Error::QueueFull { .. } => "QueueFullError",
+        Error::EngineClosed => "EngineClosedError",
     };
     new(py, class, (error.to_string(),))
 }

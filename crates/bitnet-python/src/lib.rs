@@ -5,12 +5,15 @@ mod array;
 mod byte_size;
 mod config;
 mod convert;
+mod engine;
 mod error;
 mod generation;
 mod ids;
 mod model;
 mod model_cache;
+mod prompt;
 mod quantize;
+mod sampling;
 mod stream;
 mod tensor;
 mod tokenizer;
@@ -38,6 +41,15 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<generation::Timings>()?;
     module.add_class::<generation::Chunk>()?;
     module.add_class::<stream::Stream>()?;
+    module.add_class::<engine::Engine>()?;
+    module.add_class::<engine::GenerationFuture>()?;
+    module.add_class::<engine::EngineStats>()?;
+    module.add_class::<engine::RequestStats>()?;
+    module.add_class::<engine::PhaseStats>()?;
+    module.add_class::<engine::BatchStats>()?;
+    module.add_class::<engine::KvPageStats>()?;
+    module.add_class::<engine::PrefixCacheStats>()?;
+    module.add_class::<engine::Distribution>()?;
     module.add_class::<quantize::TernaryMatrix>()?;
     module.add_class::<tensor::Tensor>()?;
     module.add_class::<quantize::IntMatrix>()?;
@@ -60,5 +72,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(quantize::recommend, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::report, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)?;
+    let stop_notifiers = wrap_pyfunction!(engine::stop_notifiers, module)?;
+    module.py().import("atexit")?.call_method1("register", (stop_notifiers,))?;
     Ok(())
 }

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use bitnet_inference::backend::cpu::CpuOptions;
 use bitnet_inference::{
-    Error, GenerateOptions, LoadOptions, LoadedModel, Message, Prompt, SamplingOptions, TokenStream,
+    Error, GenerateOptions, LoadOptions, LoadedModel, Message, SamplingOptions, TokenStream,
 };
 use numpy::PyArrayDyn;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
 use crate::array::to_numpy;
 use crate::config::ModelConfig;
@@ -19,6 +18,7 @@ use crate::convert::to_python;
 use crate::error::{Failure, exception};
 use crate::generation::Generation;
 use crate::ids::token_ids;
+use crate::prompt::OwnedPrompt;
 use crate::stream::Stream;
 use crate::tokenizer::Tokenizer;
 
@@ -251,6 +251,10 @@ impl Model {
         Self { model }
     }
 
+    pub(crate) fn loaded(&self) -> &Arc<LoadedModel> {
+        &self.model
+    }
+
     fn start(
         &self,
         py: Python<'_>,
@@ -259,15 +263,19 @@ impl Model {
         sampling: SamplingOptions,
         stop: Option<&Bound<'_, PyAny>>,
     ) -> Result<TokenStream, Failure> {
-        let options =
-            GenerateOptions { max_tokens: count("max_tokens", max_tokens)?, sampling, stop: texts(stop)? };
-        if let Ok(text) = prompt.cast::<PyString>() {
-            let text = text.to_cow()?;
-            return Ok(py.detach(|| self.model.stream(&*text, &options))?);
-        }
-        let ids = token_ids("prompt", prompt)?;
-        Ok(py.detach(|| self.model.stream(Prompt::Ids(&ids), &options))?)
+        let options = generate_options(max_tokens, sampling, stop)?;
+        let prompt = OwnedPrompt::new(prompt)?;
+        Ok(py.detach(|| self.model.stream(prompt.get(), &options))?)
     }
+}
+
+/// The options of everything that generates.
+pub(crate) fn generate_options(
+    max_tokens: i64,
+    sampling: SamplingOptions,
+    stop: Option<&Bound<'_, PyAny>>,
+) -> Result<GenerateOptions, Failure> {
+    Ok(GenerateOptions { max_tokens: count("max_tokens", max_tokens)?, sampling, stop: texts(stop)? })
 }
 
 /// The options of [`load`] and of whatever else loads a model.

@@ -88,11 +88,8 @@ impl GenerationFuture {
 
     fn __next__(&self, py: Python<'_>) -> Result<Option<Chunk>, Failure> {
         let progress = &self.checked()?.progress;
-        match wait(py, None, |timeout| progress.next_within(timeout))? {
-            Some(Next::Chunk(chunk)) => Ok(Some(Chunk::new(py, chunk)?)),
-            Some(Next::Failed(error)) => Err(Error::Shared(error).into()),
-            Some(Next::End) | None => Ok(None),
-        }
+        let next = wait(py, None, |timeout| progress.next_within(timeout))?;
+        next.map_or(Ok(None), |next| chunk(py, next))
     }
 
     fn __aiter__(slf: Py<Self>) -> Py<Self> {
@@ -111,12 +108,9 @@ impl GenerationFuture {
     /// A chunk that is there, or None. Raises StopAsyncIteration behind the last one.
     #[pyo3(name = "_take")]
     fn take_chunk(&self, py: Python<'_>) -> Result<Option<Chunk>, Failure> {
-        match self.checked()?.progress.next_within(Duration::ZERO) {
-            None => Ok(None),
-            Some(Next::Chunk(chunk)) => Ok(Some(Chunk::new(py, chunk)?)),
-            Some(Next::Failed(error)) => Err(Error::Shared(error).into()),
-            Some(Next::End) => Err(PyStopAsyncIteration::new_err(()).into()),
-        }
+        let Some(next) = self.checked()?.progress.next_within(Duration::ZERO) else { return Ok(None) };
+        let chunk = chunk(py, next)?.ok_or_else(|| PyStopAsyncIteration::new_err(()))?;
+        Ok(Some(chunk))
     }
 
     /// Have a future of event_loop woken at the end, or at the next chunk. False when that is there.
@@ -160,5 +154,14 @@ impl GenerationFuture {
         };
         let outcome = wait(py, timeout.and_then(deadline), |timeout| progress.outcome_within(timeout))?;
         outcome.ok_or_else(|| PyTimeoutError::new_err("the text has not ended yet").into())
+    }
+}
+
+/// A chunk, or `None` for the end.
+fn chunk(py: Python<'_>, next: Next) -> Result<Option<Chunk>, Failure> {
+    match next {
+        Next::Chunk(chunk) => Ok(Some(Chunk::new(py, chunk)?)),
+        Next::Failed(error) => Err(Error::Shared(error).into()),
+        Next::End => Ok(None),
     }
 }

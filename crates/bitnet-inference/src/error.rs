@@ -186,6 +186,12 @@ pub enum Error {
         /// The fact.
         reason: String,
     },
+    /// A backend does not do what only some can.
+    #[error("this backend cannot {what}")]
+    Unsupported {
+        /// What it cannot.
+        what: &'static str,
+    },
     /// An engine has as many requests as may wait.
     #[error("{capacity} requests are waiting, as many as may; try again later")]
     QueueFull {

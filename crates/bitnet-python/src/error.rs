@@ -80,6 +80,8 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::Stopped { .. } => "BitNetError",
         Error::Hub { .. } => "HubError",
         Error::OutOfMemory { .. } | Error::ModelCacheFull { .. } => "OutOfMemoryError",
+        Error::Backend { .. } | Error::Unsupported { .. } => "DeviceError",
+        Error::QueueFull { .. } | Error::EngineClosed => "BitNetError",
     };
     new(py, class, (error.to_string(),))
 }

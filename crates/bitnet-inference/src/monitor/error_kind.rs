@@ -84,7 +84,7 @@ impl Error {
             Self::Hub { .. } => ErrorKind::Hub,
             Self::OutOfMemory { .. } | Self::ModelCacheFull { .. } => ErrorKind::OutOfMemory,
             Self::NotFinite { .. } => ErrorKind::NotFinite,
-            Self::Backend { .. } => ErrorKind::Device,
+            Self::Backend { .. } | Self::Unsupported { .. } => ErrorKind::Device,
             Self::QueueFull { .. } | Self::EngineClosed => ErrorKind::Engine,
         }
     }

@@ -7,6 +7,7 @@ use bitnet_core::{DType, Tensor};
 use super::*;
 use crate::Checkpoint;
 use crate::backend::Cut;
+use crate::model::Model;
 
 fn sequence(threads: usize, isa: Isa, capacity: usize) -> Sequence<CpuSession> {
     let pool = Arc::new(ThreadPool::new(threads).unwrap());

@@ -1,5 +1,6 @@
 //! Providers of computation. The engine knows these two traits and names no provider.
 
+pub mod conformance;
 pub mod cpu;
 mod cut;
 mod guard;

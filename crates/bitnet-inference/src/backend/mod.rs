@@ -4,6 +4,7 @@ pub mod conformance;
 pub mod cpu;
 mod cut;
 mod guard;
+pub mod hybrid;
 mod kv_type;
 mod page;
 mod sequence;

@@ -39,10 +39,9 @@ mod tests {
             logits in prop::collection::vec(-4_i8..4, 1..40),
             top_k in 1..50_usize,
             below_best in prop_oneof![Just(f32::INFINITY), 0_f32..5.0],
-            seen in prop::collection::vec(any::<bool>(), 40),
         ) {
             let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();
-            let cut = Cut { top_k, below_best, repetition_penalty: 1.5, seen: &seen[..logits.len()] };
+            let cut = Cut { top_k, below_best, ..Cut::GREEDY };
             let mut order: Vec<usize> = (0..logits.len()).collect();
             order.sort_by(|a, b| cut.penalise(*b, logits[*b]).total_cmp(&cut.penalise(*a, logits[*a])));
             let best = cut.penalise(order[0], logits[order[0]]);

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Unpack
 
+from bitnet_rust._backend import Backend
+
 __all__ = [
     "FORMATS",
     "BatchStats",
@@ -36,8 +38,11 @@ __all__ = [
     "TernaryMatrix",
     "Timings",
     "Tokenizer",
+    "Work",
     "__version__",
+    "backend_violations",
     "convert",
+    "greedy_tokens",
     "load",
     "measure_error",
     "memory_stats",
@@ -236,6 +241,20 @@ class Model:
         logprobs: int | None = None,
         seed: int | None = None,
     ) -> Stream: ...
+
+@final
+class Work:
+    @property
+    def ids(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def pages(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def outputs(self) -> int: ...
+
+def backend_violations(backend: Backend, model: Model, tolerance: float) -> list[str]: ...
+def greedy_tokens(backend: Backend, model: Model, ids: Iterable[int], max_tokens: int) -> list[int]: ...
 
 @final
 class ModelCache:

@@ -94,7 +94,7 @@ impl LoadedModel {
             sequence.feed(next, usize::from(behind.is_empty()))?;
             rest = behind;
         }
-        let hidden = sequence.hidden(1);
+        let hidden = sequence.hidden(1)?;
         let square: f64 = hidden.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
         if !square.is_finite() {
             return Err(Error::NotFinite { what: "an embedding".to_owned() });

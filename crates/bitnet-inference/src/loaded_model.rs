@@ -65,12 +65,23 @@ impl LoadedModel {
 
     /// Prepares the model of a checkpoint.
     pub fn from_checkpoint(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Arc<Self>> {
+        Self::from_checkpoint_on(checkpoint, options, |model, pool| match options.device {
+            Device::Auto | Device::Cpu => Ok(Arc::new(CpuBackend::new(model, pool, &options.cpu)?)),
+        })
+    }
+
+    /// Loads the model of a checkpoint, which `prepare` makes a backend of, whatever the device of `options`.
+    pub fn from_checkpoint_on(
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        prepare: impl FnOnce(Model, Arc<ThreadPool>) -> Result<Arc<dyn Backend>>,
+    ) -> Result<Arc<Self>> {
         options.cpu.check()?;
         let pool = Arc::new(ThreadPool::new(options.threads.unwrap_or_else(ThreadPool::default_threads))?);
         // A large vocabulary takes as long to read as the weights.
         let (tokenizer, loaded) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| Tokenizer::read(checkpoint));
-            let loaded = load(checkpoint, pool, options);
+            let loaded = load(checkpoint, pool, options, prepare);
             (tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic)), loaded)
         });
         let (config, mut summary, backend) = loaded?;
@@ -233,14 +244,12 @@ fn load(
     checkpoint: &Checkpoint,
     pool: Arc<ThreadPool>,
     options: &LoadOptions,
+    prepare: impl FnOnce(Model, Arc<ThreadPool>) -> Result<Arc<dyn Backend>>,
 ) -> Result<(ModelConfig, Summary, Arc<dyn Backend>)> {
     let mut model = Model::load(checkpoint, &pool)?;
     if let Some(mode) = options.activations {
         model.set_activations(mode);
     }
     let (config, summary) = (model.config.clone(), Summary::new(checkpoint, &model));
-    let backend = match options.device {
-        Device::Auto | Device::Cpu => Arc::new(CpuBackend::new(model, pool, &options.cpu)?),
-    };
-    Ok((config, summary, backend))
+    Ok((config, summary, prepare(model, pool)?))
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::doc_markdown, reason = "the comments become docstrings, which are plain text")]
 
 mod array;
+mod backend;
 mod byte_size;
 mod config;
 mod convert;
@@ -17,6 +18,7 @@ mod quantize;
 mod sampling;
 mod stream;
 mod tensor;
+mod testing;
 mod tokenizer;
 
 use std::ffi::OsString;
@@ -53,6 +55,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::PrefixCacheStats>()?;
     module.add_class::<engine::Distribution>()?;
     module.add_class::<memory::MemoryStats>()?;
+    module.add_class::<backend::PyWork>()?;
     module.add_class::<quantize::TernaryMatrix>()?;
     module.add_class::<tensor::Tensor>()?;
     module.add_class::<quantize::IntMatrix>()?;
@@ -76,6 +79,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(quantize::measure_error, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::recommend, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::report, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::backend_violations, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::greedy_tokens, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)?;
     let stop_notifiers = wrap_pyfunction!(engine::stop_notifiers, module)?;
     module.py().import("atexit")?.call_method1("register", (stop_notifiers,))?;

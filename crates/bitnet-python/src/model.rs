@@ -239,6 +239,7 @@ impl Model {
         Self { model }
     }
 
+    /// What it holds.
     pub(crate) fn loaded(&self) -> &Arc<LoadedModel> {
         &self.model
     }

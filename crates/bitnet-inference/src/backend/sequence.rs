@@ -81,7 +81,9 @@ impl<S: Session + ?Sized> Sequence<S> {
 
     /// What the last norm gives for the last `count` tokens of the last call of [`Self::feed`], `[count, hidden_size]`;
     /// `count` is at most the `outputs` of that call.
-    pub fn hidden(&mut self, count: usize) -> &[f32] {
+    ///
+    /// Errors: [`Error::Unsupported`] where a backend gives logits alone.
+    pub fn hidden(&mut self, count: usize) -> Result<&[f32]> {
         let outputs = self.last(count);
         self.session.hidden(outputs)
     }

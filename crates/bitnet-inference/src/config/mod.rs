@@ -6,6 +6,8 @@ mod positions;
 mod raw;
 mod reader;
 
+use std::ops::Range;
+
 pub use self::activations::ActivationMode;
 use self::raw::{RawConfig, RawGeneration};
 use self::reader::Reader;
@@ -169,5 +171,14 @@ impl ModelConfig {
             Some(listed) => listed[layer],
             None => !(layer + 1).is_multiple_of(local.pattern),
         })
+    }
+
+    /// The same for some neighbouring layers alone.
+    pub(crate) fn part(&self, layers: Range<usize>) -> Self {
+        let local = self.local.clone().map(|local| LocalAttention {
+            listed: Some(layers.clone().map(|layer| self.local(layer).is_some()).collect()),
+            ..local
+        });
+        Self { layers: layers.len(), local, ..self.clone() }
     }
 }

@@ -141,7 +141,7 @@ impl Session for Plain {
         self.0.execute(batch)
     }
 
-    fn hidden(&mut self, outputs: Range<usize>) -> &[f32] {
+    fn hidden(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
         self.0.hidden(outputs)
     }
 

@@ -1,10 +1,9 @@
 //! What runs the batches of an engine, and what takes over when it cannot.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::backend::{Backend, KvType, Limits, Session, Traffic, Work};
+use crate::backend::{Backend, KvType, Limits, Session, Traffic, Work, guard};
+use crate::monitor::LayerTimes;
 use crate::{Error, Result};
 
 /// A session on the first of some backends that works.
@@ -17,21 +16,28 @@ pub(super) struct Device {
     kv_type: KvType,
     /// Of the sessions before.
     earlier: Traffic,
+    layer_times: Arc<LayerTimes>,
 }
 
 impl Device {
     /// Starts a session on the first backend that can.
     ///
     /// Errors: that of the last backend.
-    pub(super) fn new(backends: Vec<Arc<dyn Backend>>, limits: Limits, kv_type: KvType) -> Result<Self> {
+    pub(super) fn new(
+        backends: Vec<Arc<dyn Backend>>,
+        limits: Limits,
+        kv_type: KvType,
+        layer_times: Arc<LayerTimes>,
+    ) -> Result<Self> {
         let mut backends = backends.into_iter();
         let mut failure =
             Error::InvalidOption { name: "backends", expected: "at least one", got: "none".to_owned() };
         while let Some(current) = backends.next() {
             match current.open(limits, kv_type) {
-                Ok(session) => {
+                Ok(mut session) => {
+                    session.set_layer_times(Arc::clone(&layer_times));
                     let earlier = Traffic::default();
-                    return Ok(Self { backends, current, session, limits, kv_type, earlier });
+                    return Ok(Self { backends, current, session, limits, kv_type, earlier, layer_times });
                 }
                 Err(error) => failure = error,
             }
@@ -50,16 +56,15 @@ impl Device {
 
     /// Runs a batch. A backend that panics has failed.
     pub(super) fn execute(&mut self, batch: &[Work<'_>]) -> Result<()> {
-        let session = &mut self.session;
-        catch_unwind(AssertUnwindSafe(|| session.execute(batch))).unwrap_or_else(|panic| {
-            Err(Error::Backend { name: self.current.name().to_owned(), reason: message(&*panic) })
-        })
+        let (name, session) = (self.current.name(), &mut self.session);
+        guard(|| name.to_owned(), || session.execute(batch))
     }
 
     /// Starts anew on the next backend that can; false when there is none, and all is as before.
     pub(super) fn fall_back(&mut self) -> bool {
         for backend in self.backends.by_ref() {
-            if let Ok(session) = backend.open(self.limits, self.kv_type) {
+            if let Ok(mut session) = backend.open(self.limits, self.kv_type) {
+                session.set_layer_times(Arc::clone(&self.layer_times));
                 self.earlier = self.earlier + self.session.traffic();
                 (self.current, self.session) = (backend, session);
                 return true;
@@ -72,11 +77,4 @@ impl Device {
     pub(super) fn traffic(&self) -> Traffic {
         self.earlier + self.session.traffic()
     }
-}
-
-/// What a panic says.
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.map_or_else(|| "it panicked".to_owned(), |text| format!("it panicked: {text}"))
 }

@@ -128,8 +128,8 @@ impl InferenceEngine {
     ) -> Result<Self> {
         options.check()?;
         let limits = limits(&model, &backends, &options)?;
-        let device = Device::new(backends, limits, options.kv_type)?;
         let monitor = Arc::new(PerformanceMonitor::new(&*model.summary().model, model.config().layers));
+        let device = Device::new(backends, limits, options.kv_type, Arc::clone(monitor.layer_times()))?;
         let scheduler = Scheduler::new(options.clone(), device, Arc::clone(&monitor));
         let inbox = Arc::<Inbox>::default();
         let thread = std::thread::Builder::new().name("bitnet-engine".to_owned()).spawn({

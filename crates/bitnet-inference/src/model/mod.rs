@@ -5,10 +5,12 @@ pub(crate) mod exact;
 mod linear;
 mod linears;
 mod load;
+mod part;
 
 use bitnet_core::FloatMatrix;
 use bitnet_quant::BitLinear;
 pub use linear::{FloatLinear, Linear};
+pub use part::{Ending, ModelPart};
 
 use crate::checkpoint::Decision;
 use crate::config::{ModelConfig, WeightForm};

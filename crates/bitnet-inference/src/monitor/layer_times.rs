@@ -60,8 +60,8 @@ impl LayerTimes {
     }
 }
 
-/// A stopwatch that is read once behind every half of a layer.
-#[derive(Debug)]
+/// A stopwatch that is read once behind every half of a layer; by default one that measures nothing.
+#[derive(Debug, Default)]
 pub struct LayerClock<'a>(Option<(&'a LayerTimes, Instant)>);
 
 impl LayerClock<'_> {

@@ -7,12 +7,13 @@ use super::CpuSession;
 use super::attention::{attention, rotate, rotate_and_store};
 use super::compute::Input;
 use super::mlp::mlp;
-use super::prepared::{Prepared, PreparedLinear};
+use super::prepared::PreparedLinear;
 use super::rows::Rows;
 use super::scratch::Scratch;
 use crate::Result;
 use crate::backend::Work;
 use crate::model::Attention;
+use crate::monitor::{Half, LayerClock, LayerTimes};
 
 /// What a forward pass shows on its way.
 #[derive(Debug)]
@@ -26,8 +27,9 @@ pub(crate) enum Observed<'a> {
 }
 
 impl CpuSession {
-    /// Runs all blocks over a batch and writes its keys and values; what the last norm gives for its outputs stays in the
-    /// scratch buffers. The last block gives keys and values of all tokens, and the stream of the outputs alone.
+    /// Runs all blocks over a batch, whose residual stream is in the scratch buffers, and writes its keys and values; what
+    /// the last norm gives for its outputs stays there. The last block of a model gives keys and values of all tokens, and
+    /// the stream of the outputs alone.
     /// `observe(layer, observed)` sees every block at work.
     pub(super) fn forward(
         &mut self,
@@ -38,27 +40,34 @@ impl CpuSession {
         let config = &model.config;
         let hidden_size = config.hidden_size;
         let (all, outputs) = (Rows::all(batch), Rows::outputs(batch));
-        self.embed(batch);
+        self.tokens = all.len();
+        let times = self.layer_times.clone();
+        let mut clock = times.as_deref().map_or_else(LayerClock::default, LayerTimes::clock);
         for (layer, block) in model.blocks.iter().enumerate() {
             observe(layer, Observed::Stream(&self.scratch.hidden[..all.len() * hidden_size]));
             let mut observe = |linears, x: &[f32]| observe(layer, Observed::Input(linears, x));
-            let kept = if layer + 1 == model.blocks.len() { outputs } else { all };
+            let is_last = model.ending.is_some() && layer + 1 == model.blocks.len();
+            let kept = if is_last { outputs } else { all };
             self.attention_half(layer, &block.attention, all, kept, &mut observe)?;
+            clock.lap(model.layers.start + layer, Half::Attention);
             if kept.len() > 0 {
                 let (scratch, traffic) = (&mut self.scratch, &mut self.traffic);
                 mlp(&self.compute, config, &block.mlp, scratch, kept.len(), traffic, &mut observe)?;
             }
+            clock.lap(model.layers.start + layer, Half::FeedForward);
         }
+        let Some(ending) = &model.ending else { return Ok(()) };
         let Scratch { hidden, outputs: normed, .. } = &mut self.scratch;
         normed.resize(outputs.len() * hidden_size, 0.0);
         let hidden = &hidden[..normed.len()];
-        self.compute.rms_norm(hidden, &model.norm, config.rms_norm_eps, normed);
+        self.compute.rms_norm(hidden, &ending.norm, config.rms_norm_eps, normed);
         Ok(())
     }
 
     /// Writes the rows of the embedding to the residual stream.
-    fn embed(&mut self, batch: &[Work<'_>]) {
-        let Prepared { config, embedding, .. } = &*self.model;
+    pub(super) fn embed(&mut self, batch: &[Work<'_>]) -> Result<()> {
+        let config = &self.model.config;
+        let embedding = self.model.embedding()?;
         let ids = batch.iter().flat_map(|work| work.ids);
         let mut rows = self.scratch.hidden.chunks_exact_mut(config.hidden_size);
         for (&id, out) in ids.zip(&mut rows) {
@@ -71,6 +80,7 @@ impl CpuSession {
         }
         let row_bytes = embedding.size_bytes() / embedding.rows();
         self.traffic.weight_bytes += (Rows::all(batch).len() * row_bytes) as u64;
+        Ok(())
     }
 
     /// `hidden += post_norm(o(sub_norm(attention(norm(hidden)))))` for the rows `kept`, which then are the only ones; keys

@@ -20,6 +20,7 @@ pub(super) const LARGEST_SHARE: usize = 8;
 impl CpuSession {
     /// Computes the logits of some outputs.
     pub(super) fn all_logits(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
+        self.model.ending()?;
         let width = self.model.config.hidden_size;
         let x = &self.scratch.outputs[outputs.start * width..outputs.end * width];
         self.scratch.picked.clear();
@@ -31,7 +32,7 @@ impl CpuSession {
     pub(super) fn choose_all(&mut self, choices: &[Choice<'_>]) -> Result<()> {
         let model = Arc::clone(&self.model);
         self.scratch.choices.begin(choices.len(), model.config.vocab_size);
-        if let Head::Float(head, Some(compact)) = &model.head {
+        if let Head::Float(head, Some(compact)) = &model.ending()?.head {
             self.choose_by_scores(&model, head, compact, choices);
         }
         self.choose_by_logits(choices)
@@ -102,7 +103,7 @@ impl CpuSession {
             logits.resize(needed, 0.0);
         }
         let logits = &mut logits[..needed];
-        let bytes = match &self.model.head {
+        let bytes = match &self.model.ending()?.head {
             Head::Linear(head) => {
                 let input = Input { x: picked, norm: None, eps: config.rms_norm_eps };
                 self.compute.linears(input, &mut [], quantized, [(head, &mut *logits)])?;

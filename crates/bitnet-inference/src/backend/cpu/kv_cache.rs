@@ -101,6 +101,32 @@ impl Store {
         }
     }
 
+    /// Appends the bytes of `positions`, each of `width` elements.
+    fn read_bytes(&self, positions: Range<usize>, width: usize, bytes: &mut Vec<u8>) {
+        let elements = positions.start * width..positions.end * width;
+        match self {
+            Self::F32(values) => bytes.extend_from_slice(bytemuck::cast_slice(&values[elements])),
+            Self::F16(values) => bytes.extend_from_slice(bytemuck::cast_slice(&values[elements])),
+            Self::I8(codes, scales) => {
+                bytes.extend_from_slice(bytemuck::cast_slice(&codes[elements]));
+                bytes.extend_from_slice(bytemuck::cast_slice(&scales[positions]));
+            }
+        }
+    }
+
+    /// Takes the bytes of `positions`, each of `width` elements, from the front of `bytes`.
+    fn write_bytes(&mut self, positions: Range<usize>, width: usize, bytes: &mut &[u8]) {
+        let elements = positions.start * width..positions.end * width;
+        match self {
+            Self::F32(values) => fill(&mut values[elements], bytes),
+            Self::F16(values) => fill(&mut values[elements], bytes),
+            Self::I8(codes, scales) => {
+                fill(&mut codes[elements], bytes);
+                fill(&mut scales[positions], bytes);
+            }
+        }
+    }
+
     /// Copies `positions`, each of `width` elements, to those from `to` on.
     fn copy(&mut self, positions: Range<usize>, to: usize, width: usize) {
         let elements = positions.start * width..positions.end * width;
@@ -239,9 +265,43 @@ impl KvCache {
         (first + slot, group, (first + slot) * width)
     }
 
+    /// Appends the keys and values of a page, as [`crate::backend::Session::read_page`] has them.
+    pub(super) fn read_page(&self, page: Page, bytes: &mut Vec<u8>) {
+        for layer in 0..self.layers {
+            let positions = self.positions(layer, page);
+            for store in [&self.keys, &self.values] {
+                store.read_bytes(positions.clone(), self.head_dim, bytes);
+            }
+        }
+    }
+
+    /// Takes the keys and values of a page.
+    pub(super) fn write_page(&mut self, page: Page, mut bytes: &[u8]) {
+        for layer in 0..self.layers {
+            let positions = self.positions(layer, page);
+            for store in [&mut self.keys, &mut self.values] {
+                store.write_bytes(positions.clone(), self.head_dim, &mut bytes);
+            }
+        }
+        assert!(bytes.is_empty(), "{} bytes more than a page has", bytes.len());
+    }
+
+    /// Positions of all heads of a layer in a page.
+    fn positions(&self, layer: usize, page: Page) -> Range<usize> {
+        let first = self.first_position(layer, page, 0);
+        first..first + self.kv_heads * PAGE
+    }
+
     fn first_position(&self, layer: usize, page: Page, head: usize) -> usize {
         ((page.0 as usize * self.layers + layer) * self.kv_heads + head) * PAGE
     }
+}
+
+/// Fills `values` from the front of `bytes`, which moves on.
+fn fill<T: bytemuck::Pod>(values: &mut [T], bytes: &mut &[u8]) {
+    let (front, rest) = bytes.split_at(size_of_val(values));
+    bytemuck::cast_slice_mut(values).copy_from_slice(front);
+    *bytes = rest;
 }
 
 /// Bytes of keys and values of one position of one head.

@@ -25,7 +25,8 @@ use self::kv_cache::KvCache;
 use self::prepared::Prepared;
 use self::scratch::Scratch;
 use super::{Backend, Candidate, Choice, KvType, Limits, Page, Sequence, Session, Traffic, Work};
-use crate::model::Model;
+use crate::model::ModelPart;
+use crate::monitor::LayerTimes;
 use crate::rope::RopeTable;
 use crate::{Error, Result};
 
@@ -64,8 +65,9 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// Prepares `model`: every ternary matrix is repacked for the kernels, and given back.
-    pub fn new(model: Model, pool: Arc<ThreadPool>, options: &CpuOptions) -> Result<Self> {
+    /// Prepares a model, or a part of one: every ternary matrix is repacked for the kernels, and given back.
+    pub fn new(model: impl Into<ModelPart>, pool: Arc<ThreadPool>, options: &CpuOptions) -> Result<Self> {
+        let model = model.into();
         let ternary = options.kernel()?;
         let floats = FloatKernels::new(ternary.isa())?;
         let weights = model.ternary_parameters();
@@ -125,7 +127,10 @@ pub(crate) struct CpuSession {
     cache: KvCache,
     scratch: Scratch,
     limits: Limits,
+    /// Tokens of the last batch.
+    tokens: usize,
     traffic: Traffic,
+    layer_times: Option<Arc<LayerTimes>>,
 }
 
 impl CpuSession {
@@ -136,7 +141,18 @@ impl CpuSession {
         let local_rope = config.local.as_ref().map(|local| table(local.rope_theta, &local.rope_scaling));
         let cache = KvCache::new(config, kv_type, limits.pages);
         let scratch = Scratch::new(config, limits.tokens, compute.pool.threads());
-        Self { model, compute, rope, local_rope, cache, scratch, limits, traffic: Traffic::default() }
+        Self {
+            model,
+            compute,
+            rope,
+            local_rope,
+            cache,
+            scratch,
+            limits,
+            tokens: 0,
+            traffic: Traffic::default(),
+            layer_times: None,
+        }
     }
 
     /// [`Session::execute`], where `observe(layer, observed)` sees every block at work.
@@ -145,10 +161,15 @@ impl CpuSession {
         batch: &[Work<'_>],
         observe: &mut dyn FnMut(usize, Observed<'_>),
     ) -> Result<()> {
+        self.check_batch(batch)?;
+        self.embed(batch)?;
+        self.forward(batch, observe)
+    }
+
+    fn check_batch(&self, batch: &[Work<'_>]) -> Result<()> {
         let tokens: usize = batch.iter().map(|work| work.ids.len()).sum();
         assert!(tokens <= self.limits.tokens, "a batch of at most {} tokens", self.limits.tokens);
-        batch.iter().try_for_each(|work| self.check(work))?;
-        self.forward(batch, observe)
+        batch.iter().try_for_each(|work| self.check(work))
     }
 
     fn check(&self, work: &Work<'_>) -> Result<()> {
@@ -180,9 +201,10 @@ impl Session for CpuSession {
         self.execute_observed(batch, &mut |_, _| {})
     }
 
-    fn hidden(&mut self, outputs: Range<usize>) -> &[f32] {
+    fn hidden(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
+        self.model.ending()?;
         let width = self.model.config.hidden_size;
-        &self.scratch.outputs[outputs.start * width..outputs.end * width]
+        Ok(&self.scratch.outputs[outputs.start * width..outputs.end * width])
     }
 
     fn logits(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
@@ -208,6 +230,33 @@ impl Session for CpuSession {
 
     fn traffic(&self) -> Traffic {
         self.traffic
+    }
+
+    fn set_layer_times(&mut self, times: Arc<LayerTimes>) {
+        self.layer_times = Some(times);
+    }
+
+    fn read_page(&self, page: Page, bytes: &mut Vec<u8>) -> Result<()> {
+        self.cache.read_page(page, bytes);
+        Ok(())
+    }
+
+    fn write_page(&mut self, page: Page, bytes: &[u8]) -> Result<()> {
+        self.cache.write_page(page, bytes);
+        Ok(())
+    }
+
+    fn execute_from(&mut self, batch: &[Work<'_>], stream: &[f32]) -> Result<()> {
+        self.check_batch(batch)?;
+        self.scratch.hidden[..stream.len()].copy_from_slice(stream);
+        self.forward(batch, &mut |_, _| {})
+    }
+
+    fn stream(&self) -> Result<&[f32]> {
+        match self.model.ending {
+            None => Ok(&self.scratch.hidden[..self.tokens * self.model.config.hidden_size]),
+            Some(_) => Err(Error::Unsupported { what: "hand on the residual stream: it has the last layer" }),
+        }
     }
 }
 

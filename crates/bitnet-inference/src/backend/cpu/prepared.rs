@@ -1,20 +1,32 @@
-//! A model as the CPU reads it: every matrix in the order of its use.
+//! A model, or a part of one, as the CPU reads it: every matrix in the order of its use.
+
+use std::ops::Range;
 
 use bitnet_core::{FloatKernels, FloatMatrix, ThreadPool};
 use bitnet_quant::{CompactRows, Order, PackedLinear, Packing};
 
 use super::scaled::ScaledLinear;
-use crate::Result;
 use crate::activation::Activation;
 use crate::config::{ActivationMode, ModelConfig};
-use crate::model::{Attention, Block, FloatLinear, Linear, Mlp, Model};
+use crate::model::{self, Attention, Block, FloatLinear, Linear, Mlp, ModelPart};
+use crate::{Error, Result};
 
-/// A prepared model.
+/// A prepared model, or a part of one.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) config: ModelConfig,
-    pub(super) embedding: FloatMatrix,
+    /// Which layers of the model the blocks are.
+    pub(super) layers: Range<usize>,
+    /// In the first part.
+    pub(super) embedding: Option<FloatMatrix>,
     pub(super) blocks: Vec<Block<PreparedLinear>>,
+    /// In the last part.
+    pub(super) ending: Option<Ending>,
+}
+
+/// What makes logits of the residual stream.
+#[derive(Debug)]
+pub(super) struct Ending {
     pub(super) norm: Vec<f32>,
     pub(super) head: Head,
     /// Whether the head is the embedding.
@@ -39,41 +51,59 @@ pub(super) enum Head {
 }
 
 impl Prepared {
-    /// Repacks the matrices of `model` one after another, giving back the memory of each.
+    /// Repacks the matrices of a model one after another, giving back the memory of each.
     pub(super) fn new(
-        model: Model,
+        model: ModelPart,
         pool: &ThreadPool,
         floats: &FloatKernels,
         packing: Packing,
     ) -> Result<Self> {
-        let Model { config, embedding, blocks, norm, head, .. } = model;
+        let ModelPart { config, layers, embedding, blocks, ending } = model;
         let preparer = Preparer { pool, packing, activations: config.quantization.activations };
         let blocks = blocks
             .into_iter()
             .map(|block| preparer.block(block, config.activation))
             .collect::<Result<Vec<_>>>()?;
-        let is_tied = head.is_none();
-        let head = match head {
-            Some(head @ Linear::Ternary(_)) => Head::Linear(preparer.linear(head, Order::Panels)?),
-            Some(Linear::Float(head)) => Head::float(pool, floats, head)?,
-            None => Head::float(pool, floats, FloatLinear { weight: embedding.clone(), bias: None })?,
-        };
-        Ok(Self { config, embedding, blocks, norm, head, is_tied })
+        let ending = ending.map(|ending| preparer.ending(ending, floats)).transpose()?;
+        Ok(Self { config, layers, embedding, blocks, ending })
+    }
+
+    /// The embedding, for tokens.
+    ///
+    /// Errors: [`Error::Unsupported`] in a part that is not the first.
+    pub(super) fn embedding(&self) -> Result<&FloatMatrix> {
+        self.embedding.as_ref().ok_or(Error::Unsupported { what: "begin with tokens: it has later layers" })
+    }
+
+    /// What gives outputs.
+    ///
+    /// Errors: [`Error::Unsupported`] in a part that is not the last.
+    pub(super) fn ending(&self) -> Result<&Ending> {
+        self.ending.as_ref().ok_or(Error::Unsupported { what: "give outputs: it has earlier layers" })
     }
 
     /// Bytes of all weights as they are kept.
     pub(super) fn weight_bytes(&self) -> usize {
         let linears = self.blocks.iter().flat_map(Block::linears).map(PreparedLinear::weight_bytes);
-        let norms = self.blocks.iter().flat_map(Block::norms).chain([&self.norm]).map(Vec::len);
+        let norms = self.blocks.iter().flat_map(Block::norms).map(Vec::len);
         let vectors = size_of::<f32>() * norms.sum::<usize>();
+        let embedding = self.embedding.as_ref().map_or(0, FloatMatrix::size_bytes);
+        let ending = self.ending.as_ref().map_or(0, |ending| ending.weight_bytes(self.embedding.is_some()));
+        embedding + linears.sum::<usize>() + vectors + ending
+    }
+}
+
+impl Ending {
+    /// Bytes of its weights. A head that is the embedding counts where there is no embedding.
+    fn weight_bytes(&self, has_embedding: bool) -> usize {
         let head = match &self.head {
             Head::Linear(linear) => linear.weight_bytes(),
             Head::Float(linear, compact) => {
-                let own = if self.is_tied { 0 } else { linear.weight.size_bytes() };
+                let own = if self.is_tied && has_embedding { 0 } else { linear.weight.size_bytes() };
                 own + compact.as_ref().map_or(0, CompactRows::memory_bytes)
             }
         };
-        self.embedding.size_bytes() + linears.sum::<usize>() + vectors + head
+        head + size_of_val(&*self.norm)
     }
 }
 
@@ -153,6 +183,15 @@ impl Preparer<'_> {
             }
             Linear::Float(linear) => PreparedLinear::Float(linear),
         })
+    }
+
+    fn ending(&self, ending: model::Ending, floats: &FloatKernels) -> Result<Ending> {
+        let model::Ending { norm, head, is_tied } = ending;
+        let head = match head {
+            Linear::Ternary(_) => Head::Linear(self.linear(head, Order::Panels)?),
+            Linear::Float(head) => Head::float(self.pool, floats, head)?,
+        };
+        Ok(Ending { norm, head, is_tied })
     }
 
     fn block(&self, block: Block, activation: Activation) -> Result<Block<PreparedLinear>> {

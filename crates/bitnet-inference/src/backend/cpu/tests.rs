@@ -6,7 +6,8 @@ use bitnet_core::{DType, Tensor};
 
 use super::*;
 use crate::Checkpoint;
-use crate::backend::{Adjustment, Cut};
+use crate::backend::conformance::{Subject, check};
+use crate::model::Model;
 
 fn sequence(threads: usize, isa: Isa, capacity: usize) -> Sequence<CpuSession> {
     let pool = Arc::new(ThreadPool::new(threads).unwrap());
@@ -55,27 +56,14 @@ fn hidden_states_and_logits_equal_the_golden_ones() {
 }
 
 #[test]
-fn prefill_at_once_equals_single_steps_bit_for_bit() {
-    let mut together = sequence(1, Isa::Scalar, 16);
-    let expected = logits(&mut together, &IDS);
-    let mut one_by_one = sequence(1, Isa::Scalar, 16);
-    for (id, expected) in IDS.iter().zip(expected.chunks_exact(2048)) {
-        assert_eq!(logits(&mut one_by_one, &[*id]), expected);
+fn the_contract_is_kept_for_every_kv_type() {
+    let model = Model::load(&Checkpoint::embedded().unwrap(), &ThreadPool::new(1).unwrap()).unwrap();
+    let backend = CpuBackend::new(model, Arc::new(ThreadPool::new(2).unwrap()), &CpuOptions::default());
+    let report = check(&backend.unwrap(), &Subject::exact(2048));
+    report.assert_passed();
+    for kv_type in KvType::ALL {
+        assert!(report.outcomes.iter().any(|outcome| outcome.kv_type == kv_type));
     }
-}
-
-#[test]
-fn fewer_outputs_are_those_of_the_last_tokens_bit_for_bit() {
-    let expected = logits(&mut sequence(1, Isa::Scalar, 16), &IDS);
-    for outputs in 1..IDS.len() {
-        let mut sequence = sequence(2, Isa::selected().unwrap(), 16);
-        sequence.feed(&IDS, outputs).unwrap();
-        assert_eq!(sequence.logits(outputs).unwrap(), &expected[(IDS.len() - outputs) * 2048..]);
-    }
-    let mut in_two = sequence(2, Isa::selected().unwrap(), 16);
-    in_two.feed(&IDS[..5], 0).unwrap();
-    in_two.feed(&IDS[5..], 2).unwrap();
-    assert_eq!(in_two.logits(2).unwrap(), &expected[5 * 2048..]);
 }
 
 #[test]
@@ -84,94 +72,6 @@ fn more_logits_than_outputs_are_nobodys() {
     let mut sequence = sequence(1, Isa::Scalar, 16);
     sequence.feed(&IDS, 2).unwrap();
     let _ = sequence.logits(3);
-}
-
-/// Candidates of every output under two cuts, and logits.
-type Answers = Vec<(Vec<Candidate>, Vec<Candidate>, Vec<f32>)>;
-
-/// Runs a batch in `session` and answers for all of its outputs.
-fn run(session: &mut CpuSession, batch: &[Work<'_>]) -> Answers {
-    session.execute(batch).unwrap();
-    let outputs: usize = batch.iter().map(|work| work.outputs.min(work.ids.len())).sum();
-    let counts: Vec<u32> = (0..2048).map(|id| u32::from(id % 5 == 0)).collect();
-    let adjustment = Adjustment { repetition_penalty: 1.3, counts: &counts, ..Adjustment::NONE };
-    let penalised = Cut { top_k: 20, adjustment, ..Cut::GREEDY };
-    let choices: Vec<Choice<'_>> =
-        (0..outputs).flat_map(|output| [penalised, Cut::ALL].map(|cut| Choice { output, cut })).collect();
-    session.choose(&choices).unwrap();
-    let found = |choice| session.candidates(choice).unwrap().to_vec();
-    let found: Vec<_> = (0..outputs).map(|output| (found(2 * output), found(2 * output + 1))).collect();
-    let logits = session.logits(0..outputs).unwrap().to_vec();
-    let rows = logits.chunks_exact(2048).map(<[f32]>::to_vec);
-    found.into_iter().zip(rows).map(|((some, all), logits)| (some, all, logits)).collect()
-}
-
-fn session(limits: Limits, kv_type: KvType) -> CpuSession {
-    let pool = Arc::new(ThreadPool::new(2).unwrap());
-    let model = Model::load(&Checkpoint::embedded().unwrap(), &pool).unwrap();
-    CpuBackend::new(model, pool, &CpuOptions::default()).unwrap().session(limits, kv_type)
-}
-
-/// Some text of its own for every sequence.
-fn text(sequence: usize, len: usize) -> Vec<u32> {
-    (0..len).map(|i| ((i * 7919 + sequence * 104_729) % 2048) as u32).collect()
-}
-
-#[test]
-fn a_sequence_among_others_gives_the_bits_it_gives_alone() {
-    let limits = Limits { pages: 16, positions: 200, tokens: 256 };
-    // Tokens of each sequence in each step, and how many of their outputs are asked for.
-    let steps = [[(70, 0), (3, 3), (0, 0)], [(1, 1), (1, 1), (130, 2)], [(60, 1), (1, 1), (1, 1)]];
-    // Pages in no order, and never neighbours.
-    let pages = [[9, 4, 1, 12], [15, 2, 8, 5], [0, 11, 7, 3]].map(|pages| pages.map(Page));
-    for kv_type in KvType::ALL {
-        let mut alone = [(); 3].map(|()| session(limits, kv_type));
-        let mut together = session(limits, kv_type);
-        let mut len = [0; 3];
-        for step in steps {
-            let texts: Vec<Vec<u32>> = (0..3).map(|i| text(i, len[i] + step[i].0)).collect();
-            let work = |i: usize| Work {
-                ids: &texts[i][len[i]..],
-                position: len[i],
-                pages: &pages[i],
-                outputs: step[i].1,
-            };
-            let batch: Vec<Work<'_>> = (0..3).filter(|i| step[*i].0 > 0).map(work).collect();
-            let mut expected = Answers::new();
-            for i in (0..3).filter(|i| step[*i].0 > 0) {
-                expected.extend(run(&mut alone[i], &[work(i)]));
-            }
-            assert!(run(&mut together, &batch) == expected, "{kv_type} {step:?}");
-            for i in 0..3 {
-                len[i] += step[i].0;
-            }
-        }
-    }
-}
-
-#[test]
-fn a_copied_page_is_as_good_as_the_first() {
-    let limits = Limits { pages: 3, positions: 80, tokens: 80 };
-    let ids = text(0, 80);
-    for kv_type in KvType::ALL {
-        let mut session = session(limits, kv_type);
-        let work =
-            |pages, from: usize, to: usize| Work { ids: &ids[from..to], position: from, pages, outputs: 1 };
-        let expected = run(&mut session, &[work(&[Page(0), Page(1)], 0, 80)]);
-        session.copy_page(Page(0), Page(2));
-        assert!(run(&mut session, &[work(&[Page(2), Page(1)], 64, 80)]) == expected, "{kv_type}");
-    }
-}
-
-#[test]
-fn a_token_that_is_no_token_fails_its_batch_and_nothing_more() {
-    let mut session = session(Limits { pages: 2, positions: 64, tokens: 64 }, KvType::F32);
-    let work = |ids, page| Work { ids, position: 0, pages: page, outputs: 1 };
-    let good = work(&[1, 2], &[Page(0)]);
-    let expected = run(&mut session, &[good]);
-    let failed = session.execute(&[good, work(&[5000], &[Page(1)])]);
-    assert!(matches!(failed, Err(Error::TokenOutOfRange { id: 5000, vocab_size: 2048 })));
-    assert!(run(&mut session, &[good]) == expected);
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Session for FaultySession {
         self.inner.execute(batch)
     }
 
-    fn hidden(&mut self, outputs: Range<usize>) -> &[f32] {
+    fn hidden(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
         self.inner.hidden(outputs)
     }
 

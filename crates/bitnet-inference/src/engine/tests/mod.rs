@@ -59,8 +59,9 @@ impl Bench {
 
     fn on(backends: Vec<Arc<dyn Backend>>, options: EngineOptions) -> Self {
         let limits = limits(&MODEL, &backends, &options).unwrap();
-        let device = Device::new(backends, limits, options.kv_type).unwrap();
         let monitor = Arc::new(PerformanceMonitor::new("bitnet-tiny", MODEL.config().layers));
+        let device =
+            Device::new(backends, limits, options.kv_type, Arc::clone(monitor.layer_times())).unwrap();
         let scheduler = Scheduler::new(options, device, Arc::clone(&monitor));
         Self { scheduler, monitor, positions: limits.positions }
     }

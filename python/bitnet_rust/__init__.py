@@ -8,7 +8,8 @@ print(model.generate("My fellow citizens, today we", max_tokens=32))
 ```
 """
 
-from bitnet_rust import quant
+from bitnet_rust import quant, testing
+from bitnet_rust._backend import Backend, BackendSession
 from bitnet_rust._errors import (
     BitNetError,
     ChatTemplateError,
@@ -41,6 +42,7 @@ from bitnet_rust._native import (
     TernaryMatrix,
     Timings,
     Tokenizer,
+    Work,
     __version__,
     convert,
     load,
@@ -50,6 +52,8 @@ from bitnet_rust._native import (
 )
 
 __all__ = [
+    "Backend",
+    "BackendSession",
     "BitNetError",
     "ChatTemplateError",
     "CheckpointError",
@@ -79,11 +83,13 @@ __all__ = [
     "Timings",
     "Tokenizer",
     "TokenizerError",
+    "Work",
     "__version__",
     "convert",
     "load",
     "quant",
     "quantize_activations",
     "quantize_weights",
+    "testing",
     "verify",
 ]

@@ -6,6 +6,8 @@ from typing import Any, Final, Literal, Protocol, SupportsIndex, TypeAlias, fina
 import numpy as np
 import numpy.typing as npt
 
+from bitnet_rust._backend import Backend
+
 __all__ = [
     "FORMATS",
     "Chunk",
@@ -24,8 +26,11 @@ __all__ = [
     "TernaryMatrix",
     "Timings",
     "Tokenizer",
+    "Work",
     "__version__",
+    "backend_violations",
     "convert",
+    "greedy_tokens",
     "load",
     "measure_error",
     "pack",
@@ -176,6 +181,20 @@ class Model:
         seed: int | None = None,
         stop: str | Iterable[str] = (),
     ) -> Stream: ...
+
+@final
+class Work:
+    @property
+    def ids(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def pages(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def outputs(self) -> int: ...
+
+def backend_violations(backend: Backend, model: Model, tolerance: float) -> list[str]: ...
+def greedy_tokens(backend: Backend, model: Model, ids: Iterable[int], max_tokens: int) -> list[int]: ...
 
 @final
 class ModelCache:

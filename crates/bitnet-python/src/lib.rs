@@ -2,6 +2,7 @@
 #![allow(clippy::doc_markdown, reason = "the comments become docstrings, which are plain text")]
 
 mod array;
+mod backend;
 mod byte_size;
 mod config;
 mod convert;
@@ -13,6 +14,7 @@ mod model_cache;
 mod quantize;
 mod stream;
 mod tensor;
+mod testing;
 mod tokenizer;
 
 use std::ffi::OsString;
@@ -38,6 +40,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<generation::Timings>()?;
     module.add_class::<generation::Chunk>()?;
     module.add_class::<stream::Stream>()?;
+    module.add_class::<backend::PyWork>()?;
     module.add_class::<quantize::TernaryMatrix>()?;
     module.add_class::<tensor::Tensor>()?;
     module.add_class::<quantize::IntMatrix>()?;
@@ -59,6 +62,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(quantize::measure_error, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::recommend, module)?)?;
     module.add_function(wrap_pyfunction!(quantize::report, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::backend_violations, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::greedy_tokens, module)?)?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)?;
     Ok(())
 }

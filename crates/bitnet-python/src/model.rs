@@ -251,6 +251,11 @@ impl Model {
         Self { model }
     }
 
+    /// What it holds.
+    pub(crate) fn loaded(&self) -> &Arc<LoadedModel> {
+        &self.model
+    }
+
     fn start(
         &self,
         py: Python<'_>,

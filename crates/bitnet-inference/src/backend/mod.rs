@@ -5,6 +5,7 @@ pub mod cpu;
 mod cut;
 mod guard;
 pub mod hybrid;
+mod keep;
 mod kv_type;
 mod page;
 mod sequence;

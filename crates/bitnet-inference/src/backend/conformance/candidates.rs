@@ -11,7 +11,8 @@ pub(super) fn check_candidates(
     cut: &Cut<'_>,
     tolerance: f32,
 ) -> Result<(), Violation> {
-    let cut_off = |what: &str| format!("{what} under {:?}", Cut { seen: &[], ..*cut });
+    let Cut { top_k, below_best, .. } = cut;
+    let cut_off = |what: &str| format!("{what} under top_k {top_k}, below_best {below_best}");
     let is_ordered = candidates.is_sorted_by(|a, b| a.id < b.id);
     ensure(is_ordered, || cut_off("candidates are not in the order of their ids"))?;
     for Candidate { id, logit } in candidates {

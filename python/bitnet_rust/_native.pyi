@@ -10,6 +10,8 @@ from typing_extensions import Unpack
 
 from bitnet_rust._backend import Backend
 
+from bitnet_rust._backend import Backend
+
 __all__ = [
     "FORMATS",
     "BatchStats",

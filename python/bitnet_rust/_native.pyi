@@ -10,8 +10,6 @@ from typing_extensions import Unpack
 
 from bitnet_rust._backend import Backend
 
-from bitnet_rust._backend import Backend
-
 __all__ = [
     "FORMATS",
     "BatchStats",

@@ -404,6 +404,7 @@ class Engine:
         cls,
         model: Model | str | PathLike[str] | None = None,
         *,
+        backend: Backend | None = None,
         max_batch: int = 32,
         kv_memory: int | str = "2GiB",
         kv_dtype: Literal["f32", "f16", "int8"] = "f16",

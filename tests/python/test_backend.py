@@ -24,6 +24,14 @@ def test_a_numpy_backend_gives_the_golden_tokens(backend: NumpyBackend, golden: 
         assert bn.testing.greedy(backend, model, prompt["ids"], 6) == prompt["greedy_ids"][:6]
 
 
+def test_an_engine_runs_on_a_numpy_backend(backend: NumpyBackend, golden: Path) -> None:
+    prompts = json.loads((golden / "bitnet-tiny.json").read_text())["prompts"][:2]
+    model = bn.load()
+    with bn.Engine(model, backend=backend, kv_memory="8MiB", kv_dtype="f32", context=64) as engine:
+        texts = engine.generate([prompt["ids"] for prompt in prompts], max_tokens=4)
+    assert [text.token_ids for text in texts] == [prompt["greedy_ids"][:4] for prompt in prompts]
+
+
 def test_a_numpy_backend_keeps_the_contract(backend: NumpyBackend) -> None:
     bn.testing.check_backend(backend, bn.load(), tolerance=1e-4)
 

@@ -24,16 +24,18 @@ use self::running::{Running, Submission};
 pub(crate) use self::stats::{
     BatchStats, Distribution, EngineStats, KvPageStats, PhaseStats, PrefixCacheStats, RequestStats,
 };
+use crate::backend::python_backend;
 use crate::error::Failure;
 use crate::generation::Generation;
 use crate::prompt::OwnedPrompt;
 
 /// Generates many texts at once: each weight is read once per step, for all of them; threads may share it.
 ///
-/// model is a Model or what load() takes. max_batch sequences run at once; kv_memory, a number of bytes or a text like
-/// "2GiB", bounds the tokens they hold together, as kv_dtype "f32", "f16" or "int8". context is the most tokens of a
-/// prompt and its text, by default what the model and kv_memory allow; step_tokens those of a step, prefill_chunk those of
-/// prompts in a step in which others decode; queue bounds the requests that wait.
+/// model is a Model or what load() takes; backend, an object that is a Backend, runs it in place of its own. max_batch
+/// sequences run at once; kv_memory, a number of bytes or a text like "2GiB", bounds the tokens they hold together, as
+/// kv_dtype "f32", "f16" or "int8". context is the most tokens of a prompt and its text, by default what the model and
+/// kv_memory allow; step_tokens those of a step, prefill_chunk those of prompts in a step in which others decode; queue
+/// bounds the requests that wait.
 ///
 /// As a context manager, plain or async, it waits at the end for all that was submitted; left by an exception it ends
 /// that. What still runs when the interpreter ends, or when the object is dropped, is ended. Raises OptionError and the
@@ -49,14 +51,15 @@ pub(crate) struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (model = None, *, max_batch = 32, kv_memory = None, kv_dtype = "f16", context = None,
-                        step_tokens = 512, prefill_chunk = 64, queue = 1024),
-           text_signature = "(model=None, *, max_batch=32, kv_memory='2GiB', kv_dtype='f16', context=None, \
-                             step_tokens=512, prefill_chunk=64, queue=1024)")]
+    #[pyo3(signature = (model = None, *, backend = None, max_batch = 32, kv_memory = None, kv_dtype = "f16",
+                        context = None, step_tokens = 512, prefill_chunk = 64, queue = 1024),
+           text_signature = "(model=None, *, backend=None, max_batch=32, kv_memory='2GiB', kv_dtype='f16', \
+                             context=None, step_tokens=512, prefill_chunk=64, queue=1024)")]
     #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
     fn new(
         py: Python<'_>,
         model: Option<&Bound<'_, PyAny>>,
+        backend: Option<&Bound<'_, PyAny>>,
         max_batch: i64,
         kv_memory: Option<&Bound<'_, PyAny>>,
         kv_dtype: &str,
@@ -69,7 +72,11 @@ impl Engine {
             engine_options(max_batch, kv_memory, kv_dtype, context, [step_tokens, prefill_chunk, queue])?;
         let model = model_of(py, model)?;
         let description = format!("{:?}, max_batch {max_batch}, {kv_dtype}", model.summary().model);
-        let running = py.detach(|| Running::start(model, options))?;
+        let backend = match backend {
+            Some(object) => python_backend(object, &model)?,
+            None => model.shared_backend(),
+        };
+        let running = py.detach(|| Running::start(model, backend, options))?;
         Ok(Self { running: RwLock::new(Some(running)), description, process: std::process::id() })
     }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bitnet_inference::backend::Backend;
 use bitnet_inference::engine::{Cancellation, EngineOptions, Event, Request};
 use bitnet_inference::{Error, InferenceEngine, LoadedModel, Prompt};
 use pyo3::prelude::*;
@@ -39,8 +40,12 @@ struct Reporter {
 }
 
 impl Running {
-    pub(super) fn start(model: Arc<LoadedModel>, options: EngineOptions) -> Result<Self, Error> {
-        let engine = Some(InferenceEngine::new(model, options)?);
+    pub(super) fn start(
+        model: Arc<LoadedModel>,
+        backend: Arc<dyn Backend>,
+        options: EngineOptions,
+    ) -> Result<Self, Error> {
+        let engine = Some(InferenceEngine::with_backends(model, vec![backend], options)?);
         Ok(Self { engine, notifier: Notifier::start()?, open: Arc::default(), process: std::process::id() })
     }
 

@@ -9,7 +9,10 @@ use bitnet_inference::backend::KvType;
 use bitnet_inference::backend::cpu::CpuOptions;
 use bitnet_inference::config::ActivationMode;
 use bitnet_inference::convert::{HeadType, Target};
-use bitnet_inference::{GenerateOptions, GgufOptions, LoadOptions, LoadedModel, SamplingOptions};
+use bitnet_inference::speculation::Source;
+use bitnet_inference::{
+    GenerateOptions, GgufOptions, LoadOptions, LoadedModel, SamplingOptions, Speculation,
+};
 use bitnet_quant::{Packing, Precision};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -72,6 +75,7 @@ Examples:
   bitnet run ./model.gguf -p \"Once upon a time\"            a GGUF file
   bitnet run -p \"Once\" --temperature 0.8 --seed 7           random, and the same again
   bitnet run -p \"In the beginning\" --stop \".\" --stop \"!\"    one sentence
+  bitnet run ./model -f code.txt --speculate lookup        faster where the text repeats its prompt
   cat prompt.txt | bitnet run -f - --json                  a prompt from a pipe, all figures";
 
 const INSPECT_EXAMPLES: &str = "\
@@ -190,6 +194,12 @@ impl CpuArgs {
 }
 
 impl ModelArgs {
+    /// Another model, to run beside this one.
+    pub(crate) fn beside(&self, model: String) -> Self {
+        let (device, gguf, activations) = (self.device, GgufArgs::default(), ActivationArgs::default());
+        Self { model: Some(model), threads: self.threads, device, cpu: self.cpu, gguf, activations }
+    }
+
     /// Loads the model, unless Ctrl-C comes first.
     pub(crate) fn load(self) -> Result<Arc<LoadedModel>, Failure> {
         let options = LoadOptions {
@@ -232,10 +242,35 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     stop: Vec<String>,
     #[command(flatten)]
+    pub(crate) speculation: SpeculationArgs,
+    #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Print one JSON object instead of the text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Where guesses of the next tokens come from.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SpeculationArgs {
+    /// Guess the next tokens and check several at once, which gives the same text, and faster where it repeats its
+    /// prompt: lookup
+    #[arg(long, value_name = "FROM", group = "guesser")]
+    speculate: Option<Source>,
+    /// Guess with this smaller model, which has the same tokens: a folder, a GGUF file, or a hub id
+    #[arg(long, value_name = "MODEL", group = "guesser", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) draft: Option<String>,
+    /// Guesses of a step [default: as many as are worth their time]
+    #[arg(long, value_name = "N", requires = "guesser", value_parser = count, allow_negative_numbers = true)]
+    guesses: Option<usize>,
+}
+
+impl SpeculationArgs {
+    /// As the library takes it, with the model that [`Self::draft`] names.
+    pub(crate) fn speculation(&self, draft: Option<Arc<LoadedModel>>) -> Option<Speculation> {
+        let source = draft.map(Source::Draft).or_else(|| self.speculate.clone())?;
+        Some(Speculation { source, guesses: self.guesses })
+    }
 }
 
 /// Where the prompt comes from.
@@ -264,6 +299,7 @@ impl RunArgs {
                 seed: self.seed,
             },
             stop: self.stop.clone(),
+            speculation: self.speculation.speculation(None),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::backend::cpu::{CpuBackend, CpuOptions};
 use crate::chat::{ChatTemplate, Message};
 use crate::checkpoint::{Checkpoint, GgufOptions};
 use crate::config::{ActivationMode, ModelConfig};
-use crate::embed::Pooling;
+use crate::embed::AskedPooling;
 use crate::generate::{GenerateOptions, Generation, Prompt, TokenStream};
 use crate::model::Model;
 use crate::summary::Summary;
@@ -45,7 +45,7 @@ pub struct LoadedModel {
     /// What to say where text is asked of a checkpoint without a tokenizer.
     no_tokenizer: (PathBuf, &'static str),
     /// How texts become vectors.
-    pooling: Pooling,
+    pooling: AskedPooling,
 }
 
 impl LoadedModel {
@@ -81,7 +81,7 @@ impl LoadedModel {
             template,
             backend,
             no_tokenizer,
-            pooling: Pooling::read(checkpoint)?,
+            pooling: AskedPooling::read(checkpoint)?,
         }))
     }
 
@@ -165,8 +165,8 @@ impl LoadedModel {
         Ok(())
     }
 
-    /// How texts become vectors.
-    pub(crate) fn pooling(&self) -> &Pooling {
+    /// How the checkpoint wants texts to become vectors.
+    pub(crate) fn pooling(&self) -> &AskedPooling {
         &self.pooling
     }
 

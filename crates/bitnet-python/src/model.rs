@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitnet_inference::backend::cpu::CpuOptions;
+use bitnet_inference::speculation::Source;
 use bitnet_inference::{
-    Error, GenerateOptions, LoadOptions, LoadedModel, Message, Prompt, SamplingOptions, TokenStream,
+    EmbedOptions, Error, GenerateOptions, LoadOptions, LoadedModel, Message, Prompt, SamplingOptions,
+    Speculation, TokenStream,
 };
 use numpy::PyArrayDyn;
 use pyo3::exceptions::PyTypeError;
@@ -126,30 +128,31 @@ impl Model {
         Ok(to_numpy(py, all, &[ids.len(), vocab_size])?)
     }
 
-    /// Texts as vectors of length 1: h / |h|, with h what the last norm gives for the last token.
+    /// Texts as vectors: h of the last token, or the mean of h over all tokens, with h what the last norm gives; divided by
+    /// its length with normalize.
     ///
     /// float32 [len(texts), hidden_size] for several texts, [hidden_size] for one. The tokenizer's special tokens are
-    /// added. Raises TokenizerError, ContextLengthError, PromptError for a text without tokens, ConfigError for a
-    /// checkpoint that asks for another pooling.
+    /// added. pooling is "last" or "mean", by default what the checkpoint says, or that of the last token. Short texts are
+    /// read together; a vector does not depend on the others. Raises TokenizerError, ContextLengthError, PromptError for a
+    /// text without tokens, OptionError, ConfigError for a checkpoint that asks for another pooling.
+    #[pyo3(signature = (texts, *, pooling = None, normalize = true))]
     fn embed<'py>(
         &self,
         py: Python<'py>,
         texts: &Bound<'py, PyAny>,
+        pooling: Option<&str>,
+        normalize: bool,
     ) -> Result<Bound<'py, PyArrayDyn<f32>>, Failure> {
         let hidden_size = self.model.config().hidden_size;
+        let options = EmbedOptions { pooling: pooling.map(str::parse).transpose()?, normalize };
+        let check = || check_signals().map_err(Failure::from);
         if let Ok(text) = texts.extract::<String>() {
-            let vector = py.detach(|| self.model.embed_text(&text))?;
+            let vector = py.detach(|| self.model.embed_checked(&[&text], &options, check))?;
             return Ok(to_numpy(py, vector, &[hidden_size])?);
         }
         let texts = several("texts", texts)?;
-        let vectors = py.detach(|| {
-            let mut all = Vec::with_capacity(texts.len() * hidden_size);
-            for text in &texts {
-                all.extend(self.model.embed_text(text)?);
-                check_signals()?;
-            }
-            Ok::<_, Failure>(all)
-        })?;
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let vectors = py.detach(|| self.model.embed_checked(&texts, &options, check))?;
         Ok(to_numpy(py, vectors, &[texts.len(), hidden_size])?)
     }
 
@@ -177,12 +180,18 @@ impl Model {
     ///
     /// temperature 0 takes the most probable token; top_k 0, top_p 1, min_p 0 and repetition_penalty 1 do nothing;
     /// the same seed gives the same text. stop is a text or several that end the generation and are not part of it.
+    ///
+    /// speculate="lookup" guesses next tokens from the prompt and the text so far, draft with a smaller model that has the
+    /// same tokens; guesses is how many a step has, by default as many as are worth their time. The text is the same with
+    /// and without, and faster where guesses are right.
+    ///
     /// Raises PromptError, ContextLengthError, OptionError, TokenizerError.
     #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
     #[pyo3(signature = (prompt, *, max_tokens = 128, temperature = 0.0, top_k = 0, top_p = 1.0, min_p = 0.0,
-                        repetition_penalty = 1.0, seed = None, stop = None),
+                        repetition_penalty = 1.0, seed = None, stop = None, speculate = None, draft = None,
+                        guesses = None),
            text_signature = "($self, prompt, *, max_tokens=128, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, \
-                             repetition_penalty=1.0, seed=None, stop=())")]
+                             repetition_penalty=1.0, seed=None, stop=(), speculate=None, draft=None, guesses=None)")]
     fn generate(
         &self,
         py: Python<'_>,
@@ -195,6 +204,9 @@ impl Model {
         repetition_penalty: f32,
         seed: Option<u64>,
         stop: Option<&Bound<'_, PyAny>>,
+        speculate: Option<&str>,
+        draft: Option<&Self>,
+        guesses: Option<i64>,
     ) -> Result<Generation, Failure> {
         let stream = self.stream(
             py,
@@ -207,6 +219,9 @@ impl Model {
             repetition_penalty,
             seed,
             stop,
+            speculate,
+            draft,
+            guesses,
         )?;
         stream.finish(py)
     }
@@ -214,9 +229,10 @@ impl Model {
     /// Continue prompt and return an iterator over the chunks as they come. Options as generate().
     #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
     #[pyo3(signature = (prompt, *, max_tokens = 128, temperature = 0.0, top_k = 0, top_p = 1.0, min_p = 0.0,
-                        repetition_penalty = 1.0, seed = None, stop = None),
+                        repetition_penalty = 1.0, seed = None, stop = None, speculate = None, draft = None,
+                        guesses = None),
            text_signature = "($self, prompt, *, max_tokens=128, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, \
-                             repetition_penalty=1.0, seed=None, stop=())")]
+                             repetition_penalty=1.0, seed=None, stop=(), speculate=None, draft=None, guesses=None)")]
     fn stream(
         &self,
         py: Python<'_>,
@@ -229,10 +245,14 @@ impl Model {
         repetition_penalty: f32,
         seed: Option<u64>,
         stop: Option<&Bound<'_, PyAny>>,
+        speculate: Option<&str>,
+        draft: Option<&Self>,
+        guesses: Option<i64>,
     ) -> Result<Stream, Failure> {
         let top_k = count("top_k", top_k)?;
         let sampling = SamplingOptions { temperature, top_k, top_p, min_p, repetition_penalty, seed };
-        Ok(Stream::new(self.start(py, prompt, max_tokens, sampling, stop)?))
+        let speculation = speculation(speculate, draft, guesses)?;
+        Ok(Stream::new(self.start(py, prompt, max_tokens, sampling, stop, speculation)?))
     }
 
     fn __repr__(&self) -> String {
@@ -258,9 +278,10 @@ impl Model {
         max_tokens: i64,
         sampling: SamplingOptions,
         stop: Option<&Bound<'_, PyAny>>,
+        speculation: Option<Speculation>,
     ) -> Result<TokenStream, Failure> {
-        let options =
-            GenerateOptions { max_tokens: count("max_tokens", max_tokens)?, sampling, stop: texts(stop)? };
+        let max_tokens = count("max_tokens", max_tokens)?;
+        let options = GenerateOptions { max_tokens, sampling, stop: texts(stop)?, speculation };
         if let Ok(text) = prompt.cast::<PyString>() {
             let text = text.to_cow()?;
             return Ok(py.detach(|| self.model.stream(&*text, &options))?);
@@ -306,6 +327,25 @@ pub(crate) fn check_signals() -> PyResult<()> {
 pub(crate) fn count(name: &'static str, value: i64) -> Result<usize, Failure> {
     let expected = "at least 0";
     usize::try_from(value).map_err(|_| Error::InvalidOption { name, expected, got: value.to_string() }.into())
+}
+
+/// Guesses of next tokens: from the text, or from a draft model.
+fn speculation(
+    speculate: Option<&str>,
+    draft: Option<&Model>,
+    guesses: Option<i64>,
+) -> Result<Option<Speculation>, Failure> {
+    let guesses = guesses.map(|guesses| count("guesses", guesses)).transpose()?;
+    let source = match (speculate, draft) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            let (expected, got) = ("None where speculate is given", "a model".to_owned());
+            return Err(Error::InvalidOption { name: "draft", expected, got }.into());
+        }
+        (Some(speculate), None) => speculate.parse()?,
+        (None, Some(draft)) => Source::Draft(Arc::clone(&draft.model)),
+    };
+    Ok(Some(Speculation { source, guesses }))
 }
 
 /// Stop strings: one text, or several.

@@ -34,7 +34,7 @@ pub(super) fn choose(device: &mut Device, tasks: &mut [Task], monitor: &Performa
             Ok(()) => {}
         }
         if is_first {
-            tasks.iter_mut().for_each(Task::take_computed);
+            tasks.iter_mut().for_each(|task| task.take_computed(monitor));
             is_first = false;
         }
         if asked.is_empty() {

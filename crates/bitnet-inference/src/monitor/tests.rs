@@ -79,7 +79,10 @@ fn requests_are_followed_to_their_ends() {
     assert_eq!(s.prefix_cache, PrefixCache { lookups: 2, hits: 1, reused_tokens: 48 });
     assert_eq!(s.speculation, Guesses { proposed: 5, accepted: 1 });
     let json: serde_json::Value = serde_json::from_str(&s.to_json()).unwrap();
-    assert_eq!(json["requests"]["finished"], serde_json::json!({"stop": 1, "length": 0, "cancelled": 1}));
+    assert_eq!(
+        json["requests"]["finished"],
+        serde_json::json!({"stop": 1, "length": 0, "cancelled": 1, "deadline": 0})
+    );
     assert_eq!(json["errors"]["out_of_memory"], 1);
     assert_eq!(json["time_to_first_token_s"]["max"], 2.0);
     assert_eq!(json["decode"]["tokens_per_s"], serde_json::Value::Null);

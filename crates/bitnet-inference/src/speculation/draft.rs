@@ -34,7 +34,7 @@ impl Draft {
     /// Errors: [`Error::InvalidOption`] when the models have different tokens; those of starting a sequence.
     pub(super) fn new(draft: &LoadedModel, model: &LoadedModel, positions: usize) -> Result<Self> {
         if !draft.tokenizer()?.has_tokens_of(model.tokenizer()?) {
-            let (expected, got) = ("a model with the same tokens", draft.summary().model.to_string());
+            let (expected, got) = ("a model with the same tokens", draft.summary().model.clone());
             return Err(Error::InvalidOption { name: "draft", expected, got });
         }
         let positions = positions.min(draft.config().context_length);

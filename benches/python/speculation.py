@@ -2,7 +2,7 @@
 
     python benches/python/speculation.py MODEL [--prompt FILE] [--draft MODEL] [--tokens 128] [--threads 2]
 
-The default prompt is a list written twice and begun a third time: whether the text goes on to repeat it is up to the
+The default prompt is a list written twice and begun a third time. Whether the text repeats it is up to the
 model, and shown as the share of guesses that were right. The tokens must be the same in every run.
 """
 
@@ -26,14 +26,18 @@ PROMPT = LIST + "\n" + LIST + "\nThe first of the rivers"
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", help="a folder, a GGUF file, or a hub id")
     parser.add_argument("--prompt", type=Path, help="a file that holds the prompt")
     parser.add_argument("--draft", help="a smaller model, to guess in place of the prompt")
     parser.add_argument("--tokens", type=int, default=128, help="the most tokens to generate")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--guesses", type=int, help="guesses of a step, rather than as many as are worth their time")
+    parser.add_argument(
+        "--guesses", type=int, help="guesses of a step, rather than as many as are worth their time"
+    )
     parser.add_argument("--program", type=Path, default=Path(sys.executable).with_name("bitnet"))
     return parser.parse_args()
 

@@ -103,7 +103,10 @@ def test_what_cannot_be_embedded(tmp_path: Path, tiny: Path) -> None:
         model.embed("union " * 5000)
     pooling = tmp_path / "1_Pooling"
     pooling.mkdir()
-    for modes in ({"pooling_mode_cls_token": True}, {"pooling_mode_mean_tokens": True, "pooling_mode_lasttoken": True}):
+    for modes in (
+        {"pooling_mode_cls_token": True},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_lasttoken": True},
+    ):
         write_json(pooling / "config.json", modes)
         with pytest.raises(bn.ConfigError, match="another pooling"):
             bn.load(tmp_path).embed("a")

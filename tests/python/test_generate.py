@@ -86,10 +86,12 @@ def test_a_penalty_breaks_repetition(model: bn.Model) -> None:
 
 def test_guesses_change_nothing_but_the_steps(model: bn.Model) -> None:
     prompt = model.tokenizer.encode(PROMPT) * 3
-    for options in ({}, {"temperature": 0.8, "seed": 5, "repetition_penalty": 1.1}):
+    samplings: list[dict[str, Any]] = [{}, {"temperature": 0.8, "seed": 5, "repetition_penalty": 1.1}]
+    sources: list[dict[str, Any]] = [{"speculate": "lookup"}, {"draft": model}]
+    for options in samplings:
         expected = model.generate(prompt, max_tokens=40, **options)
         assert (expected.guesses_proposed, expected.guesses_accepted) == (0, 0)
-        for source in ({"speculate": "lookup"}, {"draft": model}):
+        for source in sources:
             guessed = model.generate(prompt, max_tokens=40, guesses=4, **source, **options)
             assert guessed.token_ids == expected.token_ids
             assert 0 < guessed.guesses_accepted <= guessed.guesses_proposed

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import bitnet_rust as bn
 import gguf
@@ -174,8 +174,11 @@ def test_a_pooling_that_is_another_or_in_doubt_is_refused_unless_the_user_knows_
         bn.load(path).embed("a")
     ours, theirs = bn.load(path, gguf="pooling=last"), bn.load(tmp_path / "hf")
     np.testing.assert_array_equal(ours.embed(TEXTS), theirs.embed(TEXTS))
-    for known in ("last", "mean"):
-        np.testing.assert_array_equal(bn.load(path).embed(TEXTS, pooling=known), theirs.embed(TEXTS, pooling=known))
+    poolings: list[Literal["last", "mean"]] = ["last", "mean"]
+    for known in poolings:
+        np.testing.assert_array_equal(
+            bn.load(path).embed(TEXTS, pooling=known), theirs.embed(TEXTS, pooling=known)
+        )
     with pytest.raises(bn.OptionError, match="gguf must be pooling=last, not pooling=mean"):
         bn.load(path, gguf="pooling=mean")
 

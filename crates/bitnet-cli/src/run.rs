@@ -37,7 +37,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     }
     match generation.finish_reason {
         FinishReason::Cancelled => Err(Failure::Interrupted),
-        FinishReason::Stop | FinishReason::Length => Ok(()),
+        FinishReason::Stop | FinishReason::Length | FinishReason::Deadline => Ok(()),
     }
 }
 

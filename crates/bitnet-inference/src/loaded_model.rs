@@ -14,6 +14,7 @@ use crate::config::{ActivationMode, ModelConfig};
 use crate::embed::AskedPooling;
 use crate::generate::{GenerateOptions, Generation, Prompt, TokenStream};
 use crate::model::Model;
+use crate::speculation::StepTimes;
 use crate::summary::Summary;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -46,6 +47,8 @@ pub struct LoadedModel {
     no_tokenizer: (PathBuf, &'static str),
     /// How texts become vectors.
     pooling: AskedPooling,
+    /// How long steps of the streams take, so far.
+    step_times: StepTimes,
 }
 
 impl LoadedModel {
@@ -82,6 +85,7 @@ impl LoadedModel {
             backend,
             no_tokenizer,
             pooling: AskedPooling::read(checkpoint)?,
+            step_times: StepTimes::default(),
         }))
     }
 
@@ -163,6 +167,11 @@ impl LoadedModel {
             }
         }
         Ok(())
+    }
+
+    /// How long steps of the streams take, so far.
+    pub(crate) fn step_times(&self) -> &StepTimes {
+        &self.step_times
     }
 
     /// How the checkpoint wants texts to become vectors.

@@ -7,19 +7,19 @@ use super::{Chunk, Continuation, FinishReason, GenerateOptions, Generation, Prom
 use crate::Result;
 use crate::backend::Sequence;
 use crate::loaded_model::LoadedModel;
-use crate::speculation::{Attempt, Guesser, Place, StepTimes};
+use crate::speculation::{Attempt, Guesser, Place};
 
 /// A generation in progress. Each [`Self::advance`] does a bounded piece of work, so that a caller can stop between
 /// any two.
 #[derive(Debug)]
 pub struct TokenStream {
+    model: Arc<LoadedModel>,
     sequence: Sequence,
     continuation: Continuation,
     guesser: Option<Guesser>,
     attempt: Attempt,
     /// Where the outputs begin that the sequence was last asked for.
     asked: usize,
-    times: StepTimes,
     /// Of the attempt so far.
     time: Duration,
 }
@@ -33,12 +33,12 @@ impl TokenStream {
         let positions = model.config().context_length;
         let continuation = Continuation::new(Arc::clone(model), prompt, options, positions)?;
         Ok(Self {
+            model: Arc::clone(model),
             sequence: model.backend().start(continuation.most_positions())?,
             guesser: continuation.guesser(options)?,
             continuation,
             attempt: Attempt::default(),
             asked: 0,
-            times: StepTimes::default(),
             time: Duration::ZERO,
         })
     }
@@ -59,7 +59,7 @@ impl TokenStream {
 
     /// Computes the next tokens, and guesses behind them; false when there is more of the prompt to come.
     fn compute(&mut self) -> Result<bool> {
-        let Self { sequence, continuation, guesser, attempt, times, .. } = self;
+        let Self { model, sequence, continuation, guesser, attempt, .. } = self;
         let tokens = continuation.tokens();
         // What was guessed wrong is behind the last token but one.
         sequence.truncate(tokens.len() - 1);
@@ -69,7 +69,7 @@ impl TokenStream {
         attempt.begin(ids);
         if let (Some(guesser), 1) = (guesser, pending.len()) {
             let most = continuation.room().min(sequence.chunk() - 1);
-            attempt.guess(guesser.guess(tokens, Place { most, beside: 0, times }));
+            attempt.guess(guesser.guess(tokens, Place { most, beside: 0, times: model.step_times() }));
         }
         let started = Instant::now();
         sequence.feed(attempt.ids(), if is_all { attempt.guesses() + 1 } else { 0 })?;
@@ -106,7 +106,7 @@ impl TokenStream {
     /// Remembers what the attempt took, once it is over.
     fn note_time(&mut self) {
         if !self.attempt.is_open() {
-            self.times.record(self.attempt.ids().len(), self.time.as_secs_f64());
+            self.model.step_times().record(self.attempt.ids().len(), self.time.as_secs_f64());
         }
     }
 

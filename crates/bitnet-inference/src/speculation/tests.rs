@@ -188,22 +188,32 @@ fn a_lookup_goes_on_with_what_repeats() {
 
 #[test]
 fn times_lie_on_the_line_between_those_that_were_measured() {
-    let mut times = StepTimes::default();
+    let times = StepTimes::default();
+    let check = |tokens, seconds: f64| {
+        let got = times.of(tokens).unwrap();
+        assert!((got / seconds - 1.0).abs() < 0.01, "{tokens} tokens: {got}, not {seconds}");
+    };
     times.record(100, 10.0);
     assert_eq!(times.of(1), None);
     times.record(1, 1.0);
     times.record(2, 2.0);
-    assert_eq!([1, 2, 51, 100, 149].map(|tokens| times.of(tokens).unwrap()), [1.0, 2.0, 6.0, 10.0, 14.0]);
+    for (tokens, seconds) in [(1, 1.0), (2, 2.0), (51, 6.0), (100, 10.0), (149, 14.0)] {
+        check(tokens, seconds);
+    }
     // More tokens are not taken for cheaper.
     times.record(4, 1.5);
-    assert_eq!(times.of(4), Some(2.0));
+    check(4, 2.0);
     times.record(1, 2.0);
-    assert_eq!(times.of(1), Some(1.25));
+    check(1, 1.25);
+    // What is not measured any more fades.
+    (0..1000).for_each(|_| times.record(1, 1.0));
+    check(1, 1.0);
+    assert!(times.of(100).unwrap() < 5.0);
 }
 
 #[test]
 fn there_are_as_many_guesses_as_are_worth_their_time() {
-    let mut times = StepTimes::default();
+    let times = StepTimes::default();
     let best = |times: &StepTimes, beside, rate: f64, seconds| {
         let place = Place { most: 20, beside, times };
         Length { place, fixed: None }.best(|_| rate, seconds)

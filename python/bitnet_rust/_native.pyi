@@ -169,7 +169,13 @@ class Model:
         self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True
     ) -> str: ...
     def logits(self, ids: Iterable[SupportsIndex]) -> npt.NDArray[np.float32]: ...
-    def embed(self, texts: str | Iterable[str]) -> npt.NDArray[np.float32]: ...
+    def embed(
+        self,
+        texts: str | Iterable[str],
+        *,
+        pooling: Literal["last", "mean"] | None = None,
+        normalize: bool = True,
+    ) -> npt.NDArray[np.float32]: ...
     def perplexity(self, text: str, window: int = 512, max_windows: int | None = None) -> float: ...
     def generate(
         self,
@@ -205,6 +211,9 @@ class Model:
         json_schema: str | Mapping[str, Any] | None = None,
         logprobs: int | None = None,
         seed: int | None = None,
+        speculate: Literal["lookup"] | None = None,
+        draft: Model | None = None,
+        guesses: int | None = None,
     ) -> Generation: ...
     def stream(
         self,
@@ -240,6 +249,9 @@ class Model:
         json_schema: str | Mapping[str, Any] | None = None,
         logprobs: int | None = None,
         seed: int | None = None,
+        speculate: Literal["lookup"] | None = None,
+        draft: Model | None = None,
+        guesses: int | None = None,
     ) -> Stream: ...
 
 @final
@@ -346,6 +358,10 @@ class Generation:
     def seed(self) -> int: ...
     @property
     def timings(self) -> Timings: ...
+    @property
+    def guesses_proposed(self) -> int: ...
+    @property
+    def guesses_accepted(self) -> int: ...
 
 @final
 class Chunk:

@@ -22,6 +22,7 @@ __all__ = [
     "GenerationFuture",
     "IntMatrix",
     "KvPageStats",
+    "Logprobs",
     "LayerReport",
     "MemoryStats",
     "Model",

@@ -151,7 +151,7 @@ fn kill_in_the_middle(input: &str, output: &str) {
     let args = [&["batch", "-i", input, "-o", output, "--batch-size", "1"], &SEEDED[..]].concat();
     let mut child = bitnet(&args).spawn().unwrap();
     let partial = format!("{output}.partial");
-    let lines = || fs::read(&partial).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count());
+    let lines = || fs::read_to_string(&partial).map_or(0, |text| text.matches('\n').count());
     while lines() < 4 {
         assert!(child.try_wait().unwrap().is_none(), "over before it was killed");
         std::thread::sleep(std::time::Duration::from_millis(1));

@@ -46,7 +46,8 @@ fn what_cannot_be_done_is_a_line_and_the_chat_goes_on() {
         "/set seed 7",
         "/set",
     ];
-    let (stdout, stderr) = chat(&["--context", "64"], &[&lines[..], &[&"word ".repeat(70)]].concat());
+    let long = "word ".repeat(70);
+    let (stdout, stderr) = chat(&["--context", "64"], &[&lines[..], &[long.as_str()]].concat());
     let facts = [
         "there is no /halp; /help lists the commands",
         "there is no setting heat; /set shows all",
@@ -78,7 +79,7 @@ fn a_saved_chat_goes_on() {
     let (load, load_bad) = (format!("/load {file}"), format!("/load {bad}"));
     std::fs::write(&bad, r#"{"messages": [{"role": "user"}]}"#).unwrap();
     let (stdout, stderr) =
-        chat(&[], &[&load, "/history", "/set", &load_bad, "Go on.", "/stats", "/clear", "/history"]);
+        chat(&[], &[load.as_str(), "/history", "/set", &load_bad, "Go on.", "/stats", "/clear", "/history"]);
     let history = format!("system: Be brief.\nuser: Who are you?\nassistant: {answer}");
     assert!(stdout.starts_with(&history), "{stdout:?} {history:?}");
     assert!(stdout.contains("max_tokens          9\n"), "{stdout}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bitnet_inference::backend::{Backend, Candidate, Choice, KvType, Limits, Page, Session, Traffic, Work};
 use bitnet_inference::{Error, LoadedModel, Result};
-use numpy::{PyArray1, PyArrayDyn, PyArrayMethods};
+use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::prelude::*;
 
@@ -138,18 +138,15 @@ impl PythonSession {
         let works = batch.iter().map(|work| PyWork::new(py, work)).collect::<Vec<_>>();
         let returned = self.object.bind(py).call_method1("execute", (works,))?;
         let shape = [batch.iter().map(outputs).sum(), self.vocab_size];
-        let array = returned.cast::<PyArrayDyn<f32>>().ok().map(|array| array.readonly());
-        match array.as_ref().map(|array| array.as_array()).filter(|array| *array.shape() == shape) {
-            Some(array) => {
-                self.logits.clear();
-                self.logits.extend(array.iter());
-                Ok(())
-            }
-            None => {
-                let (shape, got) = (format!("{shape:?}"), described(&returned));
-                Err(PyTypeError::new_err(format!("execute must return float32 {shape}, not {got}")))
-            }
-        }
+        let array = returned.cast::<PyArrayDyn<f32>>().ok().map(PyArrayMethods::readonly);
+        let array = array.as_ref().map(PyReadonlyArrayDyn::as_array);
+        let Some(array) = array.filter(|array| *array.shape() == shape) else {
+            let (shape, got) = (format!("{shape:?}"), described(&returned));
+            return Err(PyTypeError::new_err(format!("execute must return float32 {shape}, not {got}")));
+        };
+        self.logits.clear();
+        self.logits.extend(array.iter());
+        Ok(())
     }
 }
 

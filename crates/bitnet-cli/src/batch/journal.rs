@@ -149,12 +149,11 @@ impl Journal {
 /// Nobody else may write it.
 fn lock(file: &File, path: &Path) -> Result<(), Failure> {
     match file.try_lock() {
-        Ok(()) => Ok(()),
+        // Not every file system has locks.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
         Err(TryLockError::WouldBlock) => {
             Err(Failure::Other(format!("{}: another run is writing it", path.display())))
         }
-        // Not every file system has locks.
-        Err(TryLockError::Error(_)) => Ok(()),
     }
 }
 

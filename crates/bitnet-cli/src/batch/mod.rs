@@ -23,15 +23,15 @@ use crate::failure::Failure;
 use crate::output::{self, grouped};
 
 /// Continues every prompt of a file. Rows are gathered beside the results, which get their name when all are there.
-pub(crate) fn batch(args: BatchArgs) -> Result<(), Failure> {
+pub(crate) fn batch(args: &BatchArgs) -> Result<(), Failure> {
     let options = args.generate.options()?;
     options.check()?;
     let format = Format::of(&args.output)?;
     let mut prompts = Prompts::open(&args.input, &args.field)?;
     let partial = partial(&args.output)?;
     // All that can be refused is, before a model is loaded.
-    let header = Header::new(&args, &options);
-    let begun = match begin(&args, &partial)? {
+    let header = Header::new(args, &options);
+    let begun = match begin(args, &partial)? {
         Begin::Anew => None,
         Begin::Resume => Journal::resume(&partial, &header, &mut prompts)?,
         Begin::Done => {
@@ -39,7 +39,7 @@ pub(crate) fn batch(args: BatchArgs) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    let engine = engine(&args, args.model.clone().load()?)?;
+    let engine = engine(args, args.model.clone().load()?)?;
     let mut journal = match begun {
         Some(journal) => journal,
         None => Journal::create(&partial, header)?,

@@ -130,10 +130,9 @@ fn wait(handle: &mut Handle) -> Result<Option<Generation>, Error> {
         let is_pressed = interrupt::is_pressed();
         let timeout = if is_pressed { Duration::ZERO } else { interrupt::POLL };
         match handle.next_chunk_within(timeout)? {
-            Some(Some(_)) => {}
             Some(None) => return Ok(handle.generation().cloned()),
             None if is_pressed => return Ok(None),
-            None => {}
+            Some(Some(_)) | None => {}
         }
     }
 }

@@ -70,15 +70,15 @@ impl Chat {
     fn take(&mut self, line: &str) -> Result<ControlFlow<()>, Failure> {
         match Command::parse(line).map_err(Failure::Other)? {
             Some(Command::Exit) => return Ok(ControlFlow::Break(())),
-            Some(command) => self.obey(command)?,
+            Some(command) => self.obey(&command)?,
             None if line.is_empty() => {}
             None => self.answer(line)?,
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    fn obey(&mut self, command: Command<'_>) -> Result<(), Failure> {
-        match command {
+    fn obey(&mut self, command: &Command<'_>) -> Result<(), Failure> {
+        match *command {
             Command::Help => output::text(HELP),
             Command::Clear => {
                 self.conversation.clear();

@@ -111,7 +111,7 @@ impl Inbox {
 impl InferenceEngine {
     /// Starts an engine on the backend of the model.
     ///
-    /// Errors: [`Error::InvalidOption`], [`Error::OutOfMemory`].
+    /// Errors: [`Error::InvalidOption`].
     pub fn new(model: Arc<LoadedModel>, options: EngineOptions) -> Result<Self> {
         let backends = vec![model.shared_backend()];
         Self::with_backends(model, backends, options)
@@ -120,7 +120,7 @@ impl InferenceEngine {
     /// Starts an engine on the first of `backends`, all of which hold `model`; each of the others takes over when the one
     /// before it fails.
     ///
-    /// Errors: [`Error::InvalidOption`], [`Error::OutOfMemory`]; that of the last backend when none can start.
+    /// Errors: [`Error::InvalidOption`]; that of the last backend when none can start.
     pub fn with_backends(
         model: Arc<LoadedModel>,
         backends: Vec<Arc<dyn Backend>>,
@@ -129,7 +129,14 @@ impl InferenceEngine {
         options.check()?;
         let limits = limits(&model, &backends, &options)?;
         let monitor = Arc::new(PerformanceMonitor::new(&*model.summary().model, model.config().layers));
-        let device = Device::new(backends, limits, options.kv_type, Arc::clone(monitor.layer_times()))?;
+        let device = Device::new(backends, limits, options.kv_type, Arc::clone(monitor.layer_times()))
+            .map_err(|error| match error {
+                Error::OutOfMemory { .. } => {
+                    let got = bitnet_core::ByteSize(options.kv_bytes as u64).to_string();
+                    Error::InvalidOption { name: "kv_memory", expected: "no more than there is memory", got }
+                }
+                error => error,
+            })?;
         let scheduler = Scheduler::new(options.clone(), device, Arc::clone(&monitor));
         let inbox = Arc::<Inbox>::default();
         let thread = std::thread::Builder::new().name("bitnet-engine".to_owned()).spawn({

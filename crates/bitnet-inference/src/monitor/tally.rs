@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::generate::FinishReason;
 
-/// An enum without data, by whose values events are counted. See [`kinds`].
+/// An enum without data, by whose values events are counted. See `kinds!`.
 pub trait Kind: Copy + 'static {
     /// Every value, in the order of [`Self::index`].
     const ALL: &'static [Self];

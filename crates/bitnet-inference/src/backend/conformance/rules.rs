@@ -5,9 +5,10 @@ use crate::backend::{Page, Session, Work};
 use crate::{Error, Result};
 
 type Verdict = Result<(), Violation>;
+type Check = fn(&Bench<'_>) -> Verdict;
 
 /// Every rule with its check.
-pub(super) const ALL: [(&str, fn(&Bench<'_>) -> Verdict); 12] = [
+pub(super) const ALL: [(&str, Check); 12] = [
     ("a sequence gives the same alone and among others", among_others),
     ("a prompt gives the same in pieces and at once", pieces),
     ("pages may lie in any order", pages_in_any_order),

@@ -74,7 +74,7 @@ impl Session for MistakenSession {
     fn execute(&mut self, batch: &[Work<'_>]) -> Result<()> {
         match self.mistake {
             Mistake::Panics => {
-                assert!(batch.iter().all(|work| work.ids.iter().all(|id| *id < 2048)), "no token")
+                assert!(batch.iter().all(|work| work.ids.iter().all(|id| *id < 2048)), "no token");
             }
             Mistake::RunsOne if batch.len() == 2 => return self.inner.execute(&[batch[1], batch[1]]),
             _ => {}

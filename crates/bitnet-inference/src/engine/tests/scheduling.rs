@@ -249,3 +249,10 @@ fn prompts_that_cannot_be_are_refused_one_by_one() {
     let longest = engine.submit(Prompt::Ids(&ids(0, 127)), &request(5)).unwrap().wait().unwrap();
     assert_eq!((longest.token_ids.len(), longest.finish_reason), (1, FinishReason::Length));
 }
+
+#[test]
+fn more_memory_than_there_is_is_refused() {
+    let options = EngineOptions { kv_bytes: usize::MAX, ..options(1) };
+    let error = InferenceEngine::new(Arc::clone(&MODEL), options).unwrap_err();
+    assert!(matches!(error, Error::InvalidOption { name: "kv_memory", .. }), "{error}");
+}

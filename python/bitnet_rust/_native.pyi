@@ -170,7 +170,13 @@ class Model:
         self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True
     ) -> str: ...
     def logits(self, ids: Iterable[SupportsIndex]) -> npt.NDArray[np.float32]: ...
-    def embed(self, texts: str | Iterable[str]) -> npt.NDArray[np.float32]: ...
+    def embed(
+        self,
+        texts: str | Iterable[str],
+        *,
+        pooling: Literal["last", "mean"] | None = None,
+        normalize: bool = True,
+    ) -> npt.NDArray[np.float32]: ...
     def perplexity(self, text: str, window: int = 512, max_windows: int | None = None) -> float: ...
     def generate(
         self,
@@ -206,6 +212,9 @@ class Model:
         json_schema: str | Mapping[str, Any] | None = None,
         logprobs: int | None = None,
         seed: int | None = None,
+        speculate: Literal["lookup"] | None = None,
+        draft: Model | None = None,
+        guesses: int | None = None,
     ) -> Generation: ...
     def stream(
         self,
@@ -241,6 +250,9 @@ class Model:
         json_schema: str | Mapping[str, Any] | None = None,
         logprobs: int | None = None,
         seed: int | None = None,
+        speculate: Literal["lookup"] | None = None,
+        draft: Model | None = None,
+        guesses: int | None = None,
     ) -> Stream: ...
 
 @final
@@ -347,6 +359,10 @@ class Generation:
     def seed(self) -> int: ...
     @property
     def timings(self) -> Timings: ...
+    @property
+    def guesses_proposed(self) -> int: ...
+    @property
+    def guesses_accepted(self) -> int: ...
 
 @final
 class Chunk:

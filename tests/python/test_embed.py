@@ -74,6 +74,27 @@ def test_a_text_is_the_same_on_any_number_of_threads_and_beside_any_other(tmp_pa
     np.testing.assert_array_equal(one[::-1], bn.load(tmp_path).embed(TEXTS[::-1]))
 
 
+def test_the_mean_is_that_of_the_oracle(tmp_path: Path, tiny: Path) -> None:
+    model = build_with_tokenizer(tmp_path, tiny, QWEN3)
+    config, tensors = build(tmp_path / "again", QWEN3, tokenizer=tiny, vocab_size=2048)
+    # Few tokens, so that a rounding tie has little to spread to.
+    texts = [text for text in TEXTS if len(text) < 100]
+    means = [hidden_states(config, tensors, model.tokenizer.encode(text))[-1].mean(axis=0) for text in texts]
+    vectors = model.embed(texts, pooling="mean", normalize=False)
+    np.testing.assert_allclose(vectors, means, rtol=0, atol=0.05)
+    assert np.quantile(np.abs(vectors - means), 0.5) <= 1e-4
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.embed(texts, pooling="mean"), vectors / lengths, atol=1e-6)
+    pooling = tmp_path / "1_Pooling"
+    pooling.mkdir()
+    write_json(pooling / "config.json", {"pooling_mode_mean_tokens": True, "pooling_mode_lasttoken": False})
+    asked = bn.load(tmp_path)
+    np.testing.assert_array_equal(asked.embed(texts), model.embed(texts, pooling="mean"))
+    np.testing.assert_array_equal(asked.embed(texts, pooling="last"), model.embed(texts))
+    with pytest.raises(bn.OptionError, match="pooling must be last or mean, not max"):
+        model.embed("a", pooling="max")  # type: ignore[arg-type]
+
+
 def test_what_cannot_be_embedded(tmp_path: Path, tiny: Path) -> None:
     model = build_with_tokenizer(tmp_path, tiny, QWEN3)
     with pytest.raises(TypeError, match="texts must be a text or a sequence of texts"):
@@ -82,9 +103,13 @@ def test_what_cannot_be_embedded(tmp_path: Path, tiny: Path) -> None:
         model.embed("union " * 5000)
     pooling = tmp_path / "1_Pooling"
     pooling.mkdir()
-    write_json(pooling / "config.json", {"pooling_mode_mean_tokens": True, "pooling_mode_lasttoken": False})
-    with pytest.raises(bn.ConfigError, match="another pooling"):
-        bn.load(tmp_path).embed("a")
+    for modes in (
+        {"pooling_mode_cls_token": True},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_lasttoken": True},
+    ):
+        write_json(pooling / "config.json", modes)
+        with pytest.raises(bn.ConfigError, match="another pooling"):
+            bn.load(tmp_path).embed("a")
     write_json(pooling / "config.json", {"pooling_mode_lasttoken": True})
     np.testing.assert_array_equal(bn.load(tmp_path).embed(TEXTS), model.embed(TEXTS))
     shutil.rmtree(pooling)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import bitnet_rust as bn
@@ -81,6 +83,38 @@ def test_a_penalty_breaks_repetition(model: bn.Model) -> None:
     plain = model.generate(PROMPT, max_tokens=60).token_ids
     penalised = model.generate(PROMPT, max_tokens=60, repetition_penalty=1.5).token_ids
     assert len(set(penalised)) > len(set(plain))
+
+
+def test_guesses_change_nothing_but_the_steps(model: bn.Model) -> None:
+    prompt = model.tokenizer.encode(PROMPT) * 3
+    samplings: list[dict[str, Any]] = [{}, {"temperature": 0.8, "seed": 5, "repetition_penalty": 1.1}]
+    sources: list[dict[str, Any]] = [{"speculate": "lookup"}, {"draft": model}]
+    for options in samplings:
+        expected = model.generate(prompt, max_tokens=40, **options)
+        assert (expected.guesses_proposed, expected.guesses_accepted) == (0, 0)
+        for source in sources:
+            guessed = model.generate(prompt, max_tokens=40, guesses=4, **source, **options)
+            assert guessed.token_ids == expected.token_ids
+            assert 0 < guessed.guesses_accepted <= guessed.guesses_proposed
+            stream = model.stream(prompt, max_tokens=40, **source, **options)
+            assert [chunk.token_id for chunk in stream] == expected.token_ids
+
+
+def test_guesses_that_cannot_be(model: bn.Model, tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(bn.OptionError, match="speculate must be lookup, not ngram"):
+        model.generate(PROMPT, speculate="ngram")  # type: ignore[arg-type]
+    with pytest.raises(bn.OptionError, match="guesses must be at least 1, not 0"):
+        model.generate(PROMPT, speculate="lookup", guesses=0)
+    with pytest.raises(bn.OptionError, match="draft must be None where speculate is given, not a model"):
+        model.generate(PROMPT, speculate="lookup", draft=model)
+    shutil.copytree(tiny, tmp_path / "other")
+    path = tmp_path / "other" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocab = tokenizer["model"]["vocab"]
+    vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+    path.write_text(json.dumps(tokenizer))
+    with pytest.raises(bn.OptionError, match="draft must be a model with the same tokens, not "):
+        model.generate(PROMPT, draft=bn.load(tmp_path / "other"))
 
 
 def test_stop_strings_end_the_text_and_are_not_part_of_it(model: bn.Model) -> None:

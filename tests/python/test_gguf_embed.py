@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import bitnet_rust as bn
 import gguf
@@ -159,7 +159,7 @@ def test_texts_have_the_same_ids_and_vectors(tmp_path: Path, tiny: Path, spec: S
 
 
 @pytest.mark.parametrize("pooling", ["NONE", "MEAN", "CLS", "RANK"])
-def test_another_pooling_is_refused_unless_the_user_knows_better(
+def test_a_pooling_that_is_another_or_in_doubt_is_refused_unless_the_user_knows_better(
     tmp_path: Path, tiny: Path, pooling: str
 ) -> None:
     path = tmp_path / "x.gguf"
@@ -172,8 +172,13 @@ def test_another_pooling_is_refused_unless_the_user_knows_better(
     )
     with pytest.raises(bn.ConfigError, match=message):
         bn.load(path).embed("a")
-    ours = bn.load(path, gguf="pooling=last")
-    np.testing.assert_array_equal(ours.embed(TEXTS), bn.load(tmp_path / "hf").embed(TEXTS))
+    ours, theirs = bn.load(path, gguf="pooling=last"), bn.load(tmp_path / "hf")
+    np.testing.assert_array_equal(ours.embed(TEXTS), theirs.embed(TEXTS))
+    poolings: list[Literal["last", "mean"]] = ["last", "mean"]
+    for known in poolings:
+        np.testing.assert_array_equal(
+            bn.load(path).embed(TEXTS, pooling=known), theirs.embed(TEXTS, pooling=known)
+        )
     with pytest.raises(bn.OptionError, match="gguf must be pooling=last, not pooling=mean"):
         bn.load(path, gguf="pooling=mean")
 

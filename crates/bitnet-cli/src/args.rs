@@ -9,7 +9,8 @@ use bitnet_inference::backend::KvType;
 use bitnet_inference::backend::cpu::CpuOptions;
 use bitnet_inference::config::ActivationMode;
 use bitnet_inference::convert::{HeadType, Target};
-use bitnet_inference::{GenerateOptions, GgufOptions, LoadOptions, LoadedModel};
+use bitnet_inference::speculation::Source;
+use bitnet_inference::{GenerateOptions, GgufOptions, LoadOptions, LoadedModel, Speculation};
 use bitnet_quant::{Packing, Precision};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -82,6 +83,7 @@ Examples:
   bitnet run -p \"Once\" --temperature 0.8 --seed 7           random, and the same again
   bitnet run -p \"In\" --regex \"[A-Z][a-z]+\\.\"                a text that matches, and ends there
   bitnet run -p \"In the beginning\" --stop \".\" --stop \"!\"    one sentence
+  bitnet run ./model -f code.txt --speculate lookup        faster where the text repeats its prompt
   cat prompt.txt | bitnet run -f - --json                  a prompt from a pipe, all figures";
 
 const CHAT_EXAMPLES: &str = "\
@@ -233,6 +235,12 @@ impl ModelArgs {
         self.cpu.kv_cache
     }
 
+    /// Another model, to run beside this one.
+    pub(crate) fn beside(&self, model: String) -> Self {
+        let (device, gguf, activations) = (self.device, GgufArgs::default(), ActivationArgs::default());
+        Self { model: Some(model), threads: self.threads, device, cpu: self.cpu, gguf, activations }
+    }
+
     /// Loads the model, unless Ctrl-C comes first.
     pub(crate) fn load(self) -> Result<Arc<LoadedModel>, Failure> {
         let options = LoadOptions {
@@ -256,6 +264,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", requires = "json")]
     logprobs: Option<usize>,
     #[command(flatten)]
+    pub(crate) speculation: SpeculationArgs,
+    #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Print one JSON object instead of the text
     #[arg(long)]
@@ -267,7 +277,31 @@ impl RunArgs {
     pub(crate) fn options(&self) -> Result<GenerateOptions, Failure> {
         let mut options = self.generate.options()?;
         options.sampling.logprobs = self.logprobs;
+        options.speculation = self.speculation.speculation(None);
         Ok(options)
+    }
+}
+
+/// Where guesses of the next tokens come from.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SpeculationArgs {
+    /// Guess the next tokens and check several at once, which gives the same text, and faster where it repeats its
+    /// prompt: lookup
+    #[arg(long, value_name = "FROM", group = "guesser")]
+    speculate: Option<Source>,
+    /// Guess with this smaller model, which has the same tokens: a folder, a GGUF file, or a hub id
+    #[arg(long, value_name = "MODEL", group = "guesser", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) draft: Option<String>,
+    /// Guesses of a step [default: as many as are worth their time]
+    #[arg(long, value_name = "N", requires = "guesser", value_parser = count, allow_negative_numbers = true)]
+    guesses: Option<usize>,
+}
+
+impl SpeculationArgs {
+    /// As the library takes it, with the model that [`Self::draft`] names.
+    pub(crate) fn speculation(&self, draft: Option<Arc<LoadedModel>>) -> Option<Speculation> {
+        let source = draft.map(Source::Draft).or_else(|| self.speculate.clone())?;
+        Some(Speculation { source, guesses: self.guesses })
     }
 }
 
@@ -300,7 +334,8 @@ impl GenerateArgs {
     /// As the library takes them.
     pub(crate) fn options(&self) -> Result<GenerateOptions, Failure> {
         let sampling = self.sampling.options()?;
-        Ok(GenerateOptions { max_tokens: self.max_tokens, sampling, stop: self.stop.clone() })
+        let stop = self.stop.clone();
+        Ok(GenerateOptions { max_tokens: self.max_tokens, sampling, stop, speculation: None })
     }
 }
 

@@ -1,5 +1,6 @@
 //! `bitnet run`.
 
+use bitnet_inference::speculation::Guesses;
 use bitnet_inference::{Error, FinishReason, Generation, LoadedModel, Logprobs, Step, Timings, TokenStream};
 use serde::Serialize;
 
@@ -9,7 +10,7 @@ use crate::{interrupt, output, text};
 
 /// Prints the continuation of a prompt as it comes, then statistics to stderr; or one JSON object.
 pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
-    let options = args.options()?;
+    let mut options = args.options()?;
     // Before a model is loaded, or even downloaded.
     options.check()?;
     let prompt = match (args.prompt.prompt, args.prompt.file) {
@@ -20,6 +21,8 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     if prompt.is_empty() {
         return Err(Error::EmptyPrompt.into());
     }
+    let draft = args.speculation.draft.clone().map(|draft| args.model.beside(draft).load()).transpose()?;
+    options.speculation = args.speculation.speculation(draft);
     let model = args.model.load()?;
     for guess in model.summary().decisions.iter().filter(|decision| decision.is_guess) {
         output::note(&format!("note: {guess}"));
@@ -79,6 +82,7 @@ struct Report<'a> {
     finish_reason: FinishReason,
     seed: u64,
     timings: Timings,
+    guesses: Guesses,
 }
 
 impl<'a> Report<'a> {
@@ -92,15 +96,20 @@ impl<'a> Report<'a> {
             finish_reason: generation.finish_reason,
             seed: generation.seed,
             timings: generation.timings,
+            guesses: generation.guesses,
         }
     }
 }
 
 fn statistics(generation: &Generation) -> String {
     let Timings { prefill_tokens_per_s, decode_tokens_per_s, .. } = generation.timings;
+    let guesses = match generation.guesses {
+        Guesses { proposed: 0, .. } => String::new(),
+        Guesses { proposed, accepted } => format!("{accepted} of {proposed} guesses right; "),
+    };
     format!(
         "prompt: {} tokens, {prefill_tokens_per_s:.1} tokens/s; text: {} tokens, {decode_tokens_per_s:.1} tokens/s; \
-         finish: {}",
+         {guesses}finish: {}",
         generation.prompt_tokens,
         generation.token_ids.len(),
         generation.finish_reason,

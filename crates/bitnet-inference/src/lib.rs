@@ -37,6 +37,7 @@ pub mod report;
 pub mod rope;
 mod sample;
 mod source;
+pub mod speculation;
 mod stop_strings;
 mod summary;
 mod tokenizer;
@@ -46,6 +47,7 @@ pub use chat::Message;
 pub use checkpoint::{Checkpoint, GgufOptions};
 pub use config::ModelConfig;
 pub use conversation::Conversation;
+pub use embed::{EmbedOptions, Pooling};
 pub use engine::{EngineOptions, InferenceEngine, Request};
 pub use error::{Error, Result};
 pub use generate::{Chunk, FinishReason, GenerateOptions, Generation, Prompt, Step, Timings, TokenStream};
@@ -57,5 +59,6 @@ pub use perplexity::Perplexity;
 pub use sample::{
     Constraint, ConstraintSpec, DryOptions, Logprobs, MirostatOptions, Sampled, Sampler, SamplingOptions,
 };
+pub use speculation::Speculation;
 pub use summary::Summary;
 pub use tokenizer::Tokenizer;

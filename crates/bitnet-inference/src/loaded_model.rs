@@ -11,10 +11,11 @@ use crate::backend::cpu::{CpuBackend, CpuOptions};
 use crate::chat::{ChatTemplate, Message};
 use crate::checkpoint::{Checkpoint, GgufOptions};
 use crate::config::{ActivationMode, ModelConfig};
-use crate::embed::Pooling;
+use crate::embed::AskedPooling;
 use crate::generate::{GenerateOptions, Generation, Prompt, TokenStream};
 use crate::model::Model;
 use crate::sample::Grammars;
+use crate::speculation::StepTimes;
 use crate::summary::Summary;
 use crate::tokenizer::{TokenBytes, Tokenizer};
 use crate::{Error, Result};
@@ -46,7 +47,9 @@ pub struct LoadedModel {
     /// What to say where text is asked of a checkpoint without a tokenizer.
     no_tokenizer: (PathBuf, &'static str),
     /// How texts become vectors.
-    pooling: Pooling,
+    pooling: AskedPooling,
+    /// How long steps of the streams take, so far.
+    step_times: StepTimes,
     /// Made when they are first asked for.
     token_bytes: OnceLock<Arc<TokenBytes>>,
     grammars: OnceLock<Grammars>,
@@ -96,7 +99,8 @@ impl LoadedModel {
             template,
             backend,
             no_tokenizer,
-            pooling: Pooling::read(checkpoint)?,
+            pooling: AskedPooling::read(checkpoint)?,
+            step_times: StepTimes::default(),
             token_bytes: OnceLock::new(),
             grammars: OnceLock::new(),
         }))
@@ -187,8 +191,13 @@ impl LoadedModel {
         Ok(())
     }
 
-    /// How texts become vectors.
-    pub(crate) fn pooling(&self) -> &Pooling {
+    /// How long steps of the streams take, so far.
+    pub(crate) fn step_times(&self) -> &StepTimes {
+        &self.step_times
+    }
+
+    /// How the checkpoint wants texts to become vectors.
+    pub(crate) fn pooling(&self) -> &AskedPooling {
         &self.pooling
     }
 

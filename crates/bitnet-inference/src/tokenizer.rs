@@ -6,7 +6,9 @@ mod gguf;
 mod pre_tokenizer;
 mod sentence_piece;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
@@ -20,6 +22,8 @@ pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub struct Tokenizer {
     path: PathBuf,
     inner: tokenizers::Tokenizer,
+    /// Of its tokens by their ids, once somebody asked.
+    fingerprint: OnceLock<u64>,
 }
 
 impl Tokenizer {
@@ -32,7 +36,7 @@ impl Tokenizer {
         if let Some(file) = checkpoint.gguf() {
             let Some(vocabulary) = file.vocabulary()? else { return Ok(None) };
             let inner = gguf::build(&vocabulary).map_err(|reason| error(one_line(&reason)))?;
-            return Ok(Some(Self { path, inner }));
+            return Ok(Some(Self { path, inner, fingerprint: OnceLock::new() }));
         }
         let Some(bytes) = checkpoint.file(TOKENIZER)? else { return Ok(None) };
         // In two steps: the tokenizers crate panics on some texts that are not JSON.
@@ -43,7 +47,7 @@ impl Tokenizer {
         // A tokenizer saved while training may cut or pad every text.
         inner.with_truncation(None).map_err(|reason| error(one_line(&reason.to_string())))?;
         inner.with_padding(None);
-        Ok(Some(Self { path, inner }))
+        Ok(Some(Self { path, inner, fingerprint: OnceLock::new() }))
     }
 
     /// What to say of a checkpoint without a tokenizer when text is asked of it.
@@ -80,6 +84,19 @@ impl Tokenizer {
     /// Number of tokens, added ones included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// Whether an id is the same token for both, special tokens included.
+    pub(crate) fn has_tokens_of(&self, other: &Self) -> bool {
+        self.fingerprint() == other.fingerprint()
+    }
+
+    fn fingerprint(&self) -> u64 {
+        *self.fingerprint.get_or_init(|| {
+            let mut hasher = DefaultHasher::new();
+            (0..self.vocab_size() as u32).for_each(|id| self.token(id).hash(&mut hasher));
+            hasher.finish()
+        })
     }
 
     /// The kind of model inside, as `tokenizer.json` names it.

@@ -45,6 +45,10 @@ pub(crate) struct Generation {
     seed: u64,
     /// How long it took.
     timings: Py<Timings>,
+    /// Guesses of next tokens that were computed.
+    guesses_proposed: u64,
+    /// Those that came true.
+    guesses_accepted: u64,
 }
 
 impl Generation {
@@ -68,6 +72,8 @@ impl Generation {
             finish_reason: generation.finish_reason.to_string(),
             seed: generation.seed,
             timings: Py::new(py, timings)?,
+            guesses_proposed: generation.guesses.proposed,
+            guesses_accepted: generation.guesses.accepted,
         })
     }
 }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitnet_inference::backend::cpu::CpuOptions;
+use bitnet_inference::speculation::Source;
 use bitnet_inference::{
-    Error, GenerateOptions, LoadOptions, LoadedModel, Message, SamplingOptions, TokenStream,
+    EmbedOptions, Error, GenerateOptions, LoadOptions, LoadedModel, Message, SamplingOptions, Speculation,
+    TokenStream,
 };
 use numpy::PyArrayDyn;
 use pyo3::exceptions::PyTypeError;
@@ -128,30 +130,31 @@ impl Model {
         Ok(to_numpy(py, all, &[ids.len(), vocab_size])?)
     }
 
-    /// Texts as vectors of length 1: h / |h|, with h what the last norm gives for the last token.
+    /// Texts as vectors: h of the last token, or the mean of h over all tokens, with h what the last norm gives; divided by
+    /// its length with normalize.
     ///
     /// float32 [len(texts), hidden_size] for several texts, [hidden_size] for one. The tokenizer's special tokens are
-    /// added. Raises TokenizerError, ContextLengthError, PromptError for a text without tokens, ConfigError for a
-    /// checkpoint that asks for another pooling.
+    /// added. pooling is "last" or "mean", by default what the checkpoint says, or that of the last token. Short texts are
+    /// read together; a vector does not depend on the others. Raises TokenizerError, ContextLengthError, PromptError for a
+    /// text without tokens, OptionError, ConfigError for a checkpoint that asks for another pooling.
+    #[pyo3(signature = (texts, *, pooling = None, normalize = true))]
     fn embed<'py>(
         &self,
         py: Python<'py>,
         texts: &Bound<'py, PyAny>,
+        pooling: Option<&str>,
+        normalize: bool,
     ) -> Result<Bound<'py, PyArrayDyn<f32>>, Failure> {
         let hidden_size = self.model.config().hidden_size;
+        let options = EmbedOptions { pooling: pooling.map(str::parse).transpose()?, normalize };
+        let check = || check_signals().map_err(Failure::from);
         if let Ok(text) = texts.extract::<String>() {
-            let vector = py.detach(|| self.model.embed_text(&text))?;
+            let vector = py.detach(|| self.model.embed_checked(&[&text], &options, check))?;
             return Ok(to_numpy(py, vector, &[hidden_size])?);
         }
         let texts = several("texts", texts)?;
-        let vectors = py.detach(|| {
-            let mut all = Vec::with_capacity(texts.len() * hidden_size);
-            for text in &texts {
-                all.extend(self.model.embed_text(text)?);
-                check_signals()?;
-            }
-            Ok::<_, Failure>(all)
-        })?;
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let vectors = py.detach(|| self.model.embed_checked(&texts, &options, check))?;
         Ok(to_numpy(py, vectors, &[texts.len(), hidden_size])?)
     }
 
@@ -181,8 +184,16 @@ impl Model {
     /// the same text. docs/sampling.md says what each option does. stop is a text or several that end the generation and
     /// are not part of it. regex, or json_schema as a dict or text, is what the text must match as a whole: it does when
     /// finish_reason is "stop" and no stop string came up. logprobs asks for the log-probability of each token, and of
-    /// this many of the most probable ones. Raises PromptError, ContextLengthError, OptionError, TokenizerError.
-    #[pyo3(signature = (prompt, *, max_tokens = 128, stop = None, **options),
+    /// this many of the most probable ones.
+    ///
+    /// speculate="lookup" guesses next tokens from the prompt and the text so far, draft with a smaller model that has the
+    /// same tokens; guesses is how many a step has, by default as many as are worth their time. The text is the same with
+    /// and without, and faster where guesses are right.
+    ///
+    /// Raises PromptError, ContextLengthError, OptionError, TokenizerError.
+    #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
+    #[pyo3(signature = (prompt, *, max_tokens = 128, stop = None, speculate = None, draft = None, guesses = None,
+                        **options),
            text_signature = "($self, prompt, *, max_tokens=128, stop=(), temperature=0.0, dynatemp_range=0.0, \
                              dynatemp_exponent=1.0, temperature_last=False, top_k=0, top_p=1.0, min_p=0.0, \
                              typical_p=1.0, top_n_sigma=0.0, xtc_probability=0.0, xtc_threshold=0.1, mirostat=0, \
@@ -190,20 +201,26 @@ impl Model {
                              frequency_penalty=0.0, repeat_last_n=None, dry_multiplier=0.0, dry_base=1.75, \
                              dry_allowed_length=2, dry_penalty_last_n=None, \
                              dry_sequence_breakers=('\\n', ':', '\"', '*'), logit_bias=None, regex=None, \
-                             json_schema=None, logprobs=None, seed=None)")]
+                             json_schema=None, logprobs=None, seed=None, speculate=None, draft=None, \
+                             guesses=None)")]
     fn generate(
         &self,
         py: Python<'_>,
         prompt: &Bound<'_, PyAny>,
         max_tokens: i64,
         stop: Option<&Bound<'_, PyAny>>,
+        speculate: Option<&str>,
+        draft: Option<&Self>,
+        guesses: Option<i64>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> Result<Generation, Failure> {
-        self.stream(py, prompt, max_tokens, stop, options)?.finish(py)
+        self.stream(py, prompt, max_tokens, stop, speculate, draft, guesses, options)?.finish(py)
     }
 
     /// Continue prompt and return an iterator over the chunks as they come. Options as generate().
-    #[pyo3(signature = (prompt, *, max_tokens = 128, stop = None, **options),
+    #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
+    #[pyo3(signature = (prompt, *, max_tokens = 128, stop = None, speculate = None, draft = None, guesses = None,
+                        **options),
            text_signature = "($self, prompt, *, max_tokens=128, stop=(), temperature=0.0, dynatemp_range=0.0, \
                              dynatemp_exponent=1.0, temperature_last=False, top_k=0, top_p=1.0, min_p=0.0, \
                              typical_p=1.0, top_n_sigma=0.0, xtc_probability=0.0, xtc_threshold=0.1, mirostat=0, \
@@ -211,16 +228,21 @@ impl Model {
                              frequency_penalty=0.0, repeat_last_n=None, dry_multiplier=0.0, dry_base=1.75, \
                              dry_allowed_length=2, dry_penalty_last_n=None, \
                              dry_sequence_breakers=('\\n', ':', '\"', '*'), logit_bias=None, regex=None, \
-                             json_schema=None, logprobs=None, seed=None)")]
+                             json_schema=None, logprobs=None, seed=None, speculate=None, draft=None, \
+                             guesses=None)")]
     fn stream(
         &self,
         py: Python<'_>,
         prompt: &Bound<'_, PyAny>,
         max_tokens: i64,
         stop: Option<&Bound<'_, PyAny>>,
+        speculate: Option<&str>,
+        draft: Option<&Self>,
+        guesses: Option<i64>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> Result<Stream, Failure> {
-        Ok(Stream::new(self.start(py, prompt, max_tokens, sampling(options)?, stop)?))
+        let speculation = speculation(speculate, draft, guesses)?;
+        Ok(Stream::new(self.start(py, prompt, max_tokens, sampling(options)?, stop, speculation)?))
     }
 
     fn __repr__(&self) -> String {
@@ -251,20 +273,22 @@ impl Model {
         max_tokens: i64,
         sampling: SamplingOptions,
         stop: Option<&Bound<'_, PyAny>>,
+        speculation: Option<Speculation>,
     ) -> Result<TokenStream, Failure> {
-        let options = generate_options(max_tokens, sampling, stop)?;
+        let options = GenerateOptions { speculation, ..generate_options(max_tokens, sampling, stop)? };
         let prompt = OwnedPrompt::new(prompt)?;
         Ok(py.detach(|| self.model.stream(prompt.get(), &options))?)
     }
 }
 
-/// The options of everything that generates.
+/// The options of everything that generates, without guesses.
 pub(crate) fn generate_options(
     max_tokens: i64,
     sampling: SamplingOptions,
     stop: Option<&Bound<'_, PyAny>>,
 ) -> Result<GenerateOptions, Failure> {
-    Ok(GenerateOptions { max_tokens: count("max_tokens", max_tokens)?, sampling, stop: texts(stop)? })
+    let (max_tokens, stop) = (count("max_tokens", max_tokens)?, texts(stop)?);
+    Ok(GenerateOptions { max_tokens, sampling, stop, speculation: None })
 }
 
 /// The options of [`load`] and of whatever else loads a model.
@@ -303,6 +327,25 @@ pub(crate) fn check_signals() -> PyResult<()> {
 pub(crate) fn count(name: &'static str, value: i64) -> Result<usize, Failure> {
     let expected = "at least 0";
     usize::try_from(value).map_err(|_| Error::InvalidOption { name, expected, got: value.to_string() }.into())
+}
+
+/// Guesses of next tokens: from the text, or from a draft model.
+fn speculation(
+    speculate: Option<&str>,
+    draft: Option<&Model>,
+    guesses: Option<i64>,
+) -> Result<Option<Speculation>, Failure> {
+    let guesses = guesses.map(|guesses| count("guesses", guesses)).transpose()?;
+    let source = match (speculate, draft) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            let (expected, got) = ("None where speculate is given", "a model".to_owned());
+            return Err(Error::InvalidOption { name: "draft", expected, got }.into());
+        }
+        (Some(speculate), None) => speculate.parse()?,
+        (None, Some(draft)) => Source::Draft(Arc::clone(&draft.model)),
+    };
+    Ok(Some(Speculation { source, guesses }))
 }
 
 /// Stop strings: one text, or several.

@@ -105,6 +105,19 @@ impl<S: Session + ?Sized> Sequence<S> {
         self.session.candidates(0)
     }
 
+    /// Finds what may follow some outputs of the last call of [`Self::feed`], all under one cut; [`Self::answer`] has the
+    /// answers. The head is read once for all.
+    pub(crate) fn choose(&mut self, outputs: Range<usize>, cut: &Cut<'_>) -> Result<()> {
+        assert!(outputs.end <= self.outputs, "choices from tokens that were fed for it");
+        let choices: Vec<Choice<'_>> = outputs.map(|output| Choice { output, cut: *cut }).collect();
+        self.session.choose(&choices)
+    }
+
+    /// The answer to one of the last choices, as [`Self::candidates`] gives it.
+    pub(crate) fn answer(&self, choice: usize) -> Result<&[Candidate]> {
+        self.session.candidates(choice)
+    }
+
     /// What was read from memory since the sequence started.
     pub fn traffic(&self) -> Traffic {
         self.session.traffic()

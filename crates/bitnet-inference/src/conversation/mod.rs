@@ -165,7 +165,7 @@ impl Conversation {
     /// before leaves no trace.
     ///
     /// As many of the oldest turns are left out as the prompt and `max_tokens` need, the latter as far as a quarter of the
-    /// context.
+    /// context. Nothing is guessed, whatever `options` say of speculation.
     ///
     /// Errors: [`Error::ContextLength`] when the question alone does not fit, [`Error::ChatTemplate`],
     /// [`Error::InvalidOption`].

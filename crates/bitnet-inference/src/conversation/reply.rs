@@ -4,6 +4,7 @@ use super::{Conversation, message};
 use crate::Result;
 use crate::chat::Message;
 use crate::generate::{Continuation, FinishReason, Generation, Step};
+use crate::speculation::Guesses;
 
 /// An answer in progress. Each [`Self::advance`] does a bounded piece of work, so that a caller can stop between any two.
 #[derive(Debug)]
@@ -59,13 +60,13 @@ impl<'c> Reply<'c> {
 
     /// What was generated so far.
     pub fn generation(&self) -> Generation {
-        self.continuation.generation()
+        self.continuation.generation(Guesses::default())
     }
 
     /// Makes question and answer a part of the conversation, once. An answer that was stopped before its first word is
     /// none.
     fn commit(&mut self, reason: FinishReason) {
-        let generation = self.continuation.generation();
+        let generation = self.continuation.generation(Guesses::default());
         if reason == FinishReason::Cancelled && generation.text.is_empty() {
             self.question = None;
         }

@@ -34,7 +34,9 @@ pub(super) fn choose(device: &mut Device, tasks: &mut [Task], monitor: &Performa
             Ok(()) => {}
         }
         if is_first {
-            tasks.iter_mut().for_each(Task::take_computed);
+            for task in tasks.iter_mut() {
+                task.take_computed(monitor);
+            }
             is_first = false;
         }
         if asked.is_empty() {

@@ -1,8 +1,8 @@
 //! Which sequences run in the next step, and what becomes of its outputs.
 //!
-//! Requests join and leave between any two steps. A step holds one token of every sequence that decodes, and pieces of
-//! prompts in the room that is left. What a request gets does not depend on the others: a backend gives the same bits
-//! for a token whatever shares its batch.
+//! Requests join and leave between any two steps. A step holds one token of every sequence that decodes, pieces of
+//! prompts in the room that is left, and guesses in what is left then. What a request gets does not depend on the others:
+//! a backend gives the same bits for a token whatever shares its batch.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use super::page_pool::{PagePool, Pages};
 use super::task::Task;
 use crate::backend::{Page, Work};
 use crate::monitor::{PerformanceMonitor, Recovery, StepReport};
+use crate::speculation::{Place, StepTimes};
 use crate::{Error, Result};
 
 /// Tokens of a common beginning that are worth waiting for until another sequence has computed them.
@@ -32,6 +33,7 @@ pub(super) struct Scheduler {
     /// Those that come first when something is short stand first.
     running: Vec<Task>,
     monitor: Arc<PerformanceMonitor>,
+    times: StepTimes,
     /// Requests so far.
     requests: u64,
     /// Tokens of a step, and sequences in it: less than the options say after the device ran out of memory.
@@ -50,6 +52,7 @@ impl Scheduler {
             waiting: Vec::new(),
             running: Vec::new(),
             monitor,
+            times: StepTimes::default(),
             requests: 0,
         }
     }
@@ -162,6 +165,18 @@ impl Scheduler {
         for task in self.running.iter_mut().filter(|task| task.is_prefilling()) {
             left -= task.plan(left);
         }
+        self.guess(left);
+    }
+
+    /// Adds guesses to sequences that decode, `left` at most.
+    fn guess(&mut self, mut left: usize) {
+        let mut planned = self.running.iter().map(|task| task.attempt.ids().len()).sum::<usize>();
+        let decodes = |task: &&mut Task| !task.attempt.ids().is_empty() && !task.is_prefilling();
+        for task in self.running.iter_mut().filter(decodes) {
+            let guesses = task.guess(Place { most: left, beside: planned - 1, times: &self.times });
+            left -= guesses;
+            planned += guesses;
+        }
     }
 
     /// Gives every planned request its pages; those that come last give theirs up where there are not enough.
@@ -169,9 +184,9 @@ impl Scheduler {
         let mut index = 0;
         while index < self.running.len() {
             let task = &mut self.running[index];
-            if self.pool.grow(&mut task.pages, task.computed + task.input.len()) {
+            if self.pool.grow(&mut task.pages, task.computed + task.attempt.ids().len()) {
                 index += 1;
-            } else {
+            } else if !task.attempt.drop_guesses() {
                 self.preempt();
             }
         }
@@ -189,19 +204,19 @@ impl Scheduler {
         let pages = std::mem::take(&mut task.pages);
         self.pool.finish(pages, &task.continuation.tokens()[..task.computed]);
         task.computed = 0;
-        task.input.clear();
+        task.attempt.clear();
     }
 
     /// What the step is about to do.
     fn report(&self) -> StepReport {
         let tokens = |is_prefilling| {
             let tasks = self.running.iter().filter(move |task| task.is_prefilling() == is_prefilling);
-            tasks.map(|task| task.input.len()).sum()
+            tasks.map(|task| task.attempt.ids().len()).sum()
         };
         StepReport {
             prefill_tokens: tokens(true),
             decode_tokens: tokens(false),
-            sequences: self.running.iter().filter(|task| !task.input.is_empty()).count(),
+            sequences: self.running.iter().filter(|task| !task.attempt.ids().is_empty()).count(),
             capacity: self.options.max_batch,
             queue_depth: self.waiting.len(),
             kv_pages_used: self.pool.in_use(),
@@ -242,7 +257,7 @@ impl Scheduler {
         while self.running.len() > self.max_batch {
             self.preempt();
         }
-        self.running.iter_mut().for_each(|task| task.input.clear());
+        self.running.iter_mut().for_each(|task| task.attempt.clear());
         true
     }
 
@@ -251,7 +266,7 @@ impl Scheduler {
         self.pool = PagePool::new(self.device.limits().pages);
         for mut task in self.running.drain(..) {
             (task.pages, task.computed) = (Pages::default(), 0);
-            task.input.clear();
+            task.attempt.clear();
             self.waiting.push(task);
         }
     }
@@ -279,16 +294,20 @@ impl Scheduler {
         if work.is_empty() {
             return Ok(());
         }
+        let tokens = work.iter().map(|work| work.ids.len()).sum();
+        let started = Instant::now();
         self.device.execute(&work)?;
         choose(&mut self.device, tasks, &self.monitor)?;
+        self.times.record(tokens, started.elapsed().as_secs_f64());
         for task in tasks {
+            let pending = task.attempt.pending();
+            task.finish_step();
             let (pages, tokens) = (&mut task.pages, &task.continuation.tokens()[..task.computed]);
             // Others may wait for the end of a prompt.
-            match task.input.len() {
+            match pending {
                 1 => self.pool.enter(pages, tokens),
                 _ => self.pool.enter_all(pages, tokens),
             }
-            task.input.clear();
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::backend::{Candidate, Work};
 use crate::generate::{Continuation, Prompt};
 use crate::loaded_model::LoadedModel;
 use crate::monitor::PerformanceMonitor;
+use crate::speculation::{Attempt, Guesser, Place};
 use crate::{Error, FinishReason, Result};
 
 /// Waiting that counts as much as one more of priority.
@@ -26,12 +27,9 @@ pub(super) struct Task {
     pub(super) pages: Pages,
     /// Tokens whose keys and values are in the pages.
     pub(super) computed: usize,
-    /// Tokens of the next step: pending ones, and guesses behind them.
-    pub(super) input: Vec<u32>,
-    /// How many of the input are guesses.
-    guesses: usize,
-    /// Outputs of the step that were not looked at yet.
-    outputs: Range<usize>,
+    /// The next step.
+    pub(super) attempt: Attempt,
+    guesser: Option<Guesser>,
     failure: Option<Error>,
     /// Requests so far, this one among them.
     pub(super) number: u64,
@@ -44,7 +42,7 @@ pub(super) struct Task {
 impl Task {
     /// A request for the model, of at most `positions` tokens with its prompt.
     ///
-    /// Errors: those of [`Continuation::new`].
+    /// Errors: those of [`Continuation::new`] and [`Continuation::guesser`].
     pub(super) fn new(
         model: Arc<LoadedModel>,
         prompt: Prompt<'_>,
@@ -55,12 +53,11 @@ impl Task {
         let continuation = Continuation::new(model, prompt, &request.options, positions)?;
         Ok(Self {
             deadline: request.deadline.and_then(|deadline| continuation.started().checked_add(deadline)),
+            guesser: continuation.guesser(&request.options)?,
             continuation,
             pages: Pages::default(),
             computed: 0,
-            input: Vec::new(),
-            guesses: 0,
-            outputs: 0..0,
+            attempt: Attempt::default(),
             failure: None,
             number: 0,
             priority: request.priority,
@@ -107,49 +104,51 @@ impl Task {
     /// Sets the input of the next step: pending tokens, at most `most`. Returns their number.
     pub(super) fn plan(&mut self, most: usize) -> usize {
         let pending = &self.continuation.tokens()[self.computed..];
-        self.input.clear();
-        self.input.extend_from_slice(&pending[..most.min(pending.len())]);
-        self.guesses = 0;
-        self.input.len()
+        self.attempt.begin(&pending[..most.min(pending.len())]);
+        self.attempt.ids().len()
+    }
+
+    /// Adds guesses to the input of a task that decodes. Returns their number.
+    pub(super) fn guess(&mut self, place: Place<'_>) -> usize {
+        let Some(guesser) = &mut self.guesser else { return 0 };
+        let most = place.most.min(self.continuation.room());
+        self.attempt.guess(guesser.guess(self.continuation.tokens(), Place { most, ..place }));
+        self.attempt.guesses()
     }
 
     /// What the device is to compute, if there is anything.
     pub(super) fn work(&self) -> Option<Work<'_>> {
-        let (ids, pages) = (&self.input[..], self.pages.as_slice());
-        let work = Work { ids, position: self.computed, pages, outputs: self.needed_outputs() };
-        (!ids.is_empty()).then_some(work)
+        let (ids, pages) = (self.attempt.ids(), self.pages.as_slice());
+        let outputs = if self.has_outputs() { self.attempt.guesses() + 1 } else { 0 };
+        (!ids.is_empty()).then_some(Work { ids, position: self.computed, pages, outputs })
     }
 
-    /// Outputs that the input has to give: none while a part of the prompt is still to come.
-    fn needed_outputs(&self) -> usize {
-        let is_all = self.input.len() - self.guesses == self.pending();
-        if is_all && !self.input.is_empty() { self.guesses + 1 } else { 0 }
+    /// Whether outputs are asked for: not while a part of the prompt is still to come.
+    fn has_outputs(&self) -> bool {
+        self.attempt.pending() > 0 && self.attempt.pending() == self.pending()
     }
 
     /// Its outputs begin at `first`; returns where those of the next task do.
     pub(super) fn expect_outputs(&mut self, first: usize) -> usize {
-        self.outputs = first..first + self.needed_outputs();
-        self.outputs.end
+        if self.has_outputs() { self.attempt.open(first) } else { first }
     }
 
-    /// Outputs to choose from now: all that are left, or one where the choice changes what the next one may be.
+    /// Outputs to choose from now.
     pub(super) fn next_outputs(&self) -> Range<usize> {
-        let end = if self.continuation.has_fixed_cut() { self.outputs.end } else { self.outputs.start + 1 };
-        self.outputs.start..end.min(self.outputs.end)
+        self.attempt.next(self.continuation.has_fixed_cut())
     }
 
     /// Keys and values of the input, without its guesses, are there.
-    pub(super) fn take_computed(&mut self) {
-        self.computed += self.input.len() - self.guesses;
+    pub(super) fn take_computed(&mut self, monitor: &PerformanceMonitor) {
+        self.computed += self.attempt.pending();
+        monitor.guessed(self.attempt.guesses());
     }
 
     /// Chooses a token from an output, if it still counts.
     pub(super) fn take(&mut self, output: usize, answer: Result<&[Candidate]>, monitor: &PerformanceMonitor) {
-        if output != self.outputs.start || self.outputs.is_empty() {
+        if self.attempt.next(false) != (output..output + 1) {
             return;
         }
-        let guess = self.input.len() - (self.outputs.len() - 1);
-        self.outputs.start += 1;
         let (first, last) = self.continuation.token_times();
         let chosen = answer.and_then(|candidates| self.continuation.choose(candidates));
         let id = match chosen {
@@ -169,12 +168,19 @@ impl Task {
                 None
             }
         };
-        let is_right = id.is_some() && id == self.input.get(guess).copied();
-        if is_right && !self.is_over() {
+        if self.attempt.settle(id) {
+            monitor.guessed_right();
             self.computed += 1;
-        } else {
-            self.outputs = 0..0;
         }
+        if self.is_over() {
+            self.attempt.close();
+        }
+    }
+
+    /// The step is over. The last token is computed again where its output was not looked at.
+    pub(super) fn finish_step(&mut self) {
+        self.computed = self.computed.min(self.continuation.tokens().len() - 1);
+        self.attempt.clear();
     }
 
     /// Whether it has ended, or failed.
@@ -195,7 +201,7 @@ impl Task {
         if let Some(chunk) = self.continuation.take_last() {
             self.tell(Event::Chunk(chunk));
         }
-        let generation = self.continuation.generation();
+        let generation = self.continuation.generation(self.attempt.counts());
         // Who has an answer finds it counted.
         monitor.finished(generation.finish_reason);
         self.tell(Event::Done(Box::new(generation)));

@@ -8,6 +8,7 @@ use crate::backend::{Candidate, Cut};
 use crate::detokenize::Detokenizer;
 use crate::loaded_model::LoadedModel;
 use crate::sample::{Logprobs, Sampled, Sampler};
+use crate::speculation::{Guesser, Guesses};
 use crate::stop_strings::StopStrings;
 use crate::{Error, Result};
 
@@ -84,6 +85,20 @@ impl Continuation {
         self.prompt_tokens + self.max_tokens - 1
     }
 
+    /// Guesses of the next tokens that can count: the last token of a text is never one.
+    pub(crate) fn room(&self) -> usize {
+        (self.prompt_tokens + self.max_tokens).saturating_sub(self.tokens.len() + 1)
+    }
+
+    /// A guesser for it, where `options` ask for guesses.
+    ///
+    /// Errors: those of [`Guesser::new`].
+    pub(crate) fn guesser(&self, options: &GenerateOptions) -> Result<Option<Guesser>> {
+        let guesser =
+            |speculation| Guesser::new(speculation, &self.model, &self.tokens, self.most_positions());
+        options.speculation.as_ref().map(guesser).transpose()
+    }
+
     /// Why there is nothing more to generate, once that is so.
     pub(crate) fn finish(&self) -> Option<FinishReason> {
         self.finish
@@ -158,9 +173,10 @@ impl Continuation {
         Ok(())
     }
 
-    /// What was generated so far.
-    pub(crate) fn generation(&self) -> Generation {
+    /// What was generated so far, with the help of `guesses`.
+    pub(crate) fn generation(&self, guesses: Guesses) -> Generation {
         Generation {
+            guesses,
             timings: self.timings(),
             seed: self.sampler.seed(),
             text: self.text.clone(),

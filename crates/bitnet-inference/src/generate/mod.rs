@@ -10,6 +10,7 @@ use serde::Serialize;
 pub(crate) use self::continuation::Continuation;
 pub use self::token_stream::TokenStream;
 use crate::sample::{Logprobs, SamplingOptions};
+use crate::speculation::{Guesses, Speculation};
 use crate::{Error, Result};
 
 /// What to continue: text, or ids that are used as they are.
@@ -37,11 +38,13 @@ pub struct GenerateOptions {
     pub sampling: SamplingOptions,
     /// Texts that end the generation; they are not part of it.
     pub stop: Vec<String>,
+    /// Where guesses of the next tokens come from: the text is the same with and without.
+    pub speculation: Option<Speculation>,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_tokens: 128, sampling: SamplingOptions::default(), stop: Vec::new() }
+        Self { max_tokens: 128, sampling: SamplingOptions::default(), stop: Vec::new(), speculation: None }
     }
 }
 
@@ -58,6 +61,7 @@ impl GenerateOptions {
             let (expected, got) = ("a text that is not empty", "\"\"".to_owned());
             return Err(Error::InvalidOption { name: "stop", expected, got });
         }
+        self.speculation.as_ref().map_or(Ok(()), Speculation::check)?;
         self.sampling.check()
     }
 }
@@ -139,6 +143,8 @@ pub struct Generation {
     pub seed: u64,
     /// How long it took.
     pub timings: Timings,
+    /// Tokens that were guessed.
+    pub guesses: Guesses,
 }
 
 #[cfg(test)]

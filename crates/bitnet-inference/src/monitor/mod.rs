@@ -40,6 +40,7 @@ use self::histogram::Histogram;
 use self::phase::{Phase, PhaseCounters};
 use self::tally::Tally;
 use crate::FinishReason;
+use crate::speculation::Guesses;
 
 /// Counts what an engine does with one model. Threads may share it.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub struct PerformanceMonitor {
     prefix_lookups: AtomicU64,
     prefix_hits: AtomicU64,
     prefix_tokens: AtomicU64,
+    proposed: AtomicU64,
+    accepted: AtomicU64,
     layers: Arc<LayerTimes>,
 }
 
@@ -95,6 +98,8 @@ impl PerformanceMonitor {
             prefix_lookups: zero(),
             prefix_hits: zero(),
             prefix_tokens: zero(),
+            proposed: zero(),
+            accepted: zero(),
             layers: Arc::new(LayerTimes::new(layers)),
         }
     }
@@ -165,6 +170,16 @@ impl PerformanceMonitor {
         }
     }
 
+    /// So many guesses of next tokens were computed.
+    pub fn guessed(&self, guesses: usize) {
+        self.proposed.fetch_add(guesses as u64, Relaxed);
+    }
+
+    /// One of them is what came next.
+    pub fn guessed_right(&self) {
+        self.accepted.fetch_add(1, Relaxed);
+    }
+
     /// Times of the layers, for the backend to add to. Off until [`LayerTimes::set_on`].
     pub fn layer_times(&self) -> &Arc<LayerTimes> {
         &self.layers
@@ -174,6 +189,7 @@ impl PerformanceMonitor {
     pub fn snapshot(&self) -> Snapshot {
         // Ends are read before beginnings: no request has ended that was not submitted.
         let (finished, errors) = (self.finished.read(), self.failed.read());
+        let accepted = self.accepted.load(Relaxed);
         let batch = self.batch.counts();
         let places = self.places.load(Relaxed);
         Snapshot {
@@ -207,6 +223,7 @@ impl PerformanceMonitor {
                 hits: self.prefix_hits.load(Relaxed),
                 reused_tokens: self.prefix_tokens.load(Relaxed),
             },
+            speculation: Guesses { proposed: self.proposed.load(Relaxed), accepted },
             layers: self.layers.read(),
         }
     }

@@ -13,7 +13,7 @@ use crate::backend::Traffic;
 pub struct StepReport {
     /// Tokens of prompts that were read.
     pub prefill_tokens: usize,
-    /// Tokens behind prompts: one of each sequence that decodes, several where they were guessed ahead.
+    /// Tokens behind prompts: one of each sequence that decodes, and guesses behind it.
     pub decode_tokens: usize,
     /// Sequences in the batch.
     pub sequences: usize,

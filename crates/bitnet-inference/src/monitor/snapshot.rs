@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::prometheus::prometheus;
 use super::{Counts, Distribution, ErrorKind, LayerSeconds, PhaseFigures, Recovery};
 use crate::FinishReason;
+use crate::speculation::Guesses;
 
 /// What an engine has done since its monitor was made. Names end in their unit: `_s` seconds, `_bytes`, `_per_s`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub kv_pages: KvPages,
     /// Prompts that were known already.
     pub prefix_cache: PrefixCache,
+    /// Tokens that were guessed; those that were wrong are among the decoded tokens of the phases.
+    pub speculation: Guesses,
     /// Time of each layer; 0 while layers are not timed.
     pub layers: Vec<LayerSeconds>,
 }

@@ -64,6 +64,8 @@ fn requests_are_followed_to_their_ends() {
     monitor.recovered(Recovery::Preempt);
     monitor.prefix_looked_up(0);
     monitor.prefix_looked_up(48);
+    monitor.guessed(5);
+    monitor.guessed_right();
     monitor.first_token(Duration::from_secs(2));
     monitor.next_token(Duration::from_millis(10));
     let s = monitor.snapshot();
@@ -75,6 +77,7 @@ fn requests_are_followed_to_their_ends() {
     assert_eq!((s.errors.of(ErrorKind::OutOfMemory), s.errors.total()), (1, 1));
     assert_eq!(s.recoveries.of(Recovery::Preempt), 1);
     assert_eq!(s.prefix_cache, PrefixCache { lookups: 2, hits: 1, reused_tokens: 48 });
+    assert_eq!(s.speculation, Guesses { proposed: 5, accepted: 1 });
     let json: serde_json::Value = serde_json::from_str(&s.to_json()).unwrap();
     assert_eq!(
         json["requests"]["finished"],

@@ -79,6 +79,8 @@ fn merges(vocabulary: &Vocabulary<'_>, ids: &Vocab) -> Merges {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use serde::Deserialize;
 
     use super::*;
@@ -139,7 +141,7 @@ mod tests {
     fn the_bytes_of_a_text_are_those_of_its_tokens() {
         let fixture = fixture();
         let inner = gguf::build(&vocabulary(&fixture, Some(fixture.scores.clone()))).unwrap();
-        let tokenizer = crate::Tokenizer { path: "fixture".into(), inner };
+        let tokenizer = crate::Tokenizer { path: "fixture".into(), inner, fingerprint: OnceLock::default() };
         let bytes = tokenizer.token_bytes(fixture.tokens.len()).unwrap();
         for Case { text, ids } in &fixture.cases {
             let got: Vec<u8> = ids.iter().flat_map(|&id| bytes.get(id)).copied().collect();

@@ -96,6 +96,8 @@ const BY_USER: &str = "as asked for";
 const DEFAULT_PRE: &str = "llama-bpe";
 /// The `pooling_type` of llama.cpp that is the last token's vector.
 pub(crate) const LAST_TOKEN: usize = 3;
+/// The one that is the mean of all tokens.
+pub(crate) const MEAN: usize = 1;
 
 impl Decided {
     /// Decides what a file leaves open.

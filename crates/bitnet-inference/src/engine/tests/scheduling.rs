@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::speculation::{Guesses, Source, Speculation};
 
 fn sampled(max_tokens: usize, seed: u64) -> Request {
     let mut request = request(max_tokens);
@@ -18,19 +19,30 @@ fn sampled(max_tokens: usize, seed: u64) -> Request {
     request
 }
 
+/// None, from the text itself, or from the same model; more than there is always room for.
+fn speculation(kind: usize) -> Option<Speculation> {
+    let source = [Source::Lookup, Source::Draft(Arc::clone(&MODEL))].into_iter().nth(kind.checked_sub(1)?)?;
+    Some(Speculation { source, guesses: Some(6) })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn a_text_is_the_same_alone_and_among_others(
-        requests in prop::collection::vec((0_usize..4, 1_usize..150, 1_usize..20, any::<bool>(), 0_usize..6), 1..16),
+        requests in prop::collection::vec(
+            (0_usize..4, 1_usize..150, 1_usize..20, any::<bool>(), 0_usize..3, 0_usize..6), 1..16,
+        ),
         pages in 6_usize..30,
     ) {
         let mut bench = Bench::new(options(pages));
         let mut answers = Vec::new();
-        for (index, (kind, len, max_tokens, is_greedy, steps)) in requests.into_iter().enumerate() {
-            let request = if is_greedy { request(max_tokens) } else { sampled(max_tokens, index as u64) };
+        for (index, (kind, len, max_tokens, is_greedy, guesses, steps)) in requests.into_iter().enumerate() {
+            let mut request = if is_greedy { request(max_tokens) } else { sampled(max_tokens, index as u64) };
             let ids = ids(kind, len);
-            answers.push((bench.submit(&ids, &request), ids, request));
+            request.options.speculation = speculation(guesses);
+            let answer = bench.submit(&ids, &request);
+            request.options.speculation = None;
+            answers.push((answer, ids, request));
             bench.steps(steps);
         }
         bench.finish();
@@ -68,6 +80,42 @@ fn a_shared_beginning_is_computed_once() {
     let stats = bench.monitor.snapshot();
     // The first computes all of its 160 tokens, the others what is their own.
     assert_eq!(stats.prefix_cache.reused_tokens, 5 * 150);
+}
+
+#[test]
+fn guesses_save_steps_and_are_counted() {
+    let steps = |speculation| {
+        let mut bench = Bench::new(options(60));
+        let mut request = request(41);
+        request.options.speculation = speculation;
+        let answer = bench.submit(&ids(0, 20), &request);
+        bench.finish();
+        let generation = answer.end().unwrap();
+        let stats = bench.monitor.snapshot();
+        assert_eq!(stats.speculation, generation.guesses);
+        (generation.token_ids, stats.decode.steps, stats.speculation)
+    };
+    let (plain, plain_steps, none) = steps(None);
+    let (text, few, guesses) = steps(speculation(2));
+    assert_eq!((plain_steps, none), (40, Guesses::default()));
+    // The model knows what it says: each step but the last has its six guesses right, and gives seven tokens.
+    assert_eq!((text, few), (plain, 6));
+    assert_eq!(guesses, Guesses { proposed: 34, accepted: 34 });
+}
+
+#[test]
+fn guesses_take_no_page_from_another() {
+    let mut bench = Bench::new(options(3));
+    let mut request = request(60);
+    request.options.speculation = speculation(2);
+    // Each needs two pages in the end. The second does without guesses until the first is done.
+    let answers = [0, 1].map(|kind| (bench.submit(&ids(kind, 30), &request), ids(kind, 30)));
+    bench.finish();
+    request.options.speculation = None;
+    for (answer, ids) in answers {
+        assert_eq!(answer.ids(), alone(&ids, &request));
+    }
+    assert_eq!(bench.monitor.snapshot().recoveries.of(Recovery::Preempt), 0);
 }
 
 #[test]

@@ -137,6 +137,18 @@ pub(super) const ENGINE: &[Family<Snapshot>] = &[
         write: |s, to| to.value(&[], s.prefix_cache.reused_tokens),
     },
     Family {
+        name: "bitnet_speculation_proposed_total",
+        kind: Type::Counter,
+        help: "Guesses of next tokens that were computed.",
+        write: |s, to| to.value(&[], s.speculation.proposed),
+    },
+    Family {
+        name: "bitnet_speculation_accepted_total",
+        kind: Type::Counter,
+        help: "Guesses that came true.",
+        write: |s, to| to.value(&[], s.speculation.accepted),
+    },
+    Family {
         name: "bitnet_layer_seconds_total",
         kind: Type::Counter,
         help: "Time in each half of a layer, while layers are timed.",

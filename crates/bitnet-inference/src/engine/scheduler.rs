@@ -14,7 +14,7 @@ use super::options::EngineOptions;
 use super::page_pool::{PagePool, Pages};
 use super::task::Task;
 use crate::backend::{Page, Work};
-use crate::monitor::{PerformanceMonitor, Recovery, StepReport};
+use crate::monitor::{PerformanceMonitor, Recovery, StepReport, span};
 use crate::speculation::{Place, StepTimes};
 use crate::{Error, Result};
 
@@ -89,6 +89,7 @@ impl Scheduler {
         self.plan();
         self.give_pages();
         let report = self.report();
+        let _span = span::step(report.sequences, report.prefill_tokens, report.decode_tokens);
         self.run_recovering();
         self.retire();
         let traffic = self.device.traffic() - before;

@@ -19,13 +19,3 @@ pub fn load(model: &str) -> EnteredSpan {
 pub fn step(sequences: usize, prefill_tokens: usize, decode_tokens: usize) -> EnteredSpan {
     debug_span!(target: "bitnet_inference", "step", sequences, prefill_tokens, decode_tokens).entered()
 }
-
-/// The reading of prompts in a step.
-pub fn prefill(tokens: usize) -> EnteredSpan {
-    debug_span!(target: "bitnet_inference", "prefill", tokens).entered()
-}
-
-/// The decoding in a step.
-pub fn decode(tokens: usize) -> EnteredSpan {
-    debug_span!(target: "bitnet_inference", "decode", tokens).entered()
-}

@@ -72,16 +72,21 @@ test: lint test-rust test-scalar test-avx2 test-python ## Everything CI runs: li
 test-rust: $(VENV)/.base ## Rust tests on the best instruction set of this CPU
 	$(CARGO) test --workspace $(CARGO_FLAGS)
 
+# What multiplies, and what is held to transformers. Files, schedules and the command know no instruction set, and the
+# tests of backends compare all of them in every run.
+ISA_TESTS := --workspace --lib --test golden --test choices --test kv_cache $(CARGO_FLAGS) -- \
+	$(addprefix --skip ,engine:: conversation:: hybrid:: sample:: monitor:: model_cache:: speculation:: convert:: verify:: report::)
+
 .PHONY: test-scalar
 test-scalar: $(VENV)/.base ## Rust tests on the scalar reference kernels
-	BITNET_ISA=scalar $(CARGO) test --workspace --tests $(CARGO_FLAGS)
+	BITNET_ISA=scalar $(CARGO) test $(ISA_TESTS)
 
 # `bitnet doctor` lists what the CPU has, the best one last. A doctor that fails is a failure, not a CPU without AVX2.
 .PHONY: test-avx2
 test-avx2: $(VENV)/.wheel-dev ## Rust tests on the AVX2 kernels (where the CPU has them and better ones)
 	@report="$$($(BITNET) doctor)" || exit 1; \
 	case "$$report" in \
-	*" avx2,"*) BITNET_ISA=avx2 $(CARGO) test --workspace --tests $(CARGO_FLAGS) ;; \
+	*" avx2,"*) BITNET_ISA=avx2 $(CARGO) test $(ISA_TESTS) ;; \
 	*) echo "skipped: AVX2 is the best of this CPU, or it has none" ;; \
 	esac
 

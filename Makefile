@@ -72,9 +72,8 @@ test: lint test-rust test-scalar test-avx2 test-python ## Everything CI runs: li
 test-rust: $(VENV)/.base ## Rust tests on the best instruction set of this CPU
 	$(CARGO) test --workspace $(CARGO_FLAGS)
 
-# What multiplies, and what is held to transformers. Files, schedules and the command know no instruction set, and the
-# tests of backends compare all of them in every run.
-ISA_TESTS := --workspace --lib --test golden --test choices --test kv_cache $(CARGO_FLAGS) -- \
+# All but what knows no instruction set: schedules, sampling, files. The tests of backends compare all of them in every run.
+ISA_TESTS := --workspace --tests $(CARGO_FLAGS) -- \
 	$(addprefix --skip ,engine:: conversation:: hybrid:: sample:: monitor:: model_cache:: speculation:: convert:: verify:: report::)
 
 .PHONY: test-scalar

@@ -33,6 +33,7 @@ __all__ = [
     "QuantizationReport",
     "Recommendation",
     "RequestStats",
+    "SpeculationStats",
     "Statistics",
     "Stream",
     "Tensor",
@@ -513,6 +514,8 @@ class EngineStats:
     def kv_pages(self) -> KvPageStats: ...
     @property
     def prefix_cache(self) -> PrefixCacheStats: ...
+    @property
+    def speculation(self) -> SpeculationStats: ...
     def to_json(self) -> str: ...
     def to_prometheus(self) -> str: ...
 
@@ -576,6 +579,13 @@ class PrefixCacheStats:
     def hits(self) -> int: ...
     @property
     def reused_tokens(self) -> int: ...
+
+@final
+class SpeculationStats:
+    @property
+    def proposed(self) -> int: ...
+    @property
+    def accepted(self) -> int: ...
 
 @final
 class Distribution:

@@ -95,7 +95,9 @@ def test_guesses_change_nothing_but_the_steps(model: bn.Model) -> None:
         for source in sources:
             guessed = model.generate(prompt, max_tokens=40, guesses=4, **source, **options)
             assert guessed.token_ids == expected.token_ids
-            assert 0 < guessed.guesses_accepted <= guessed.guesses_proposed
+            assert guessed.guesses_accepted <= guessed.guesses_proposed
+            # The model knows what it says itself when nothing is drawn.
+            assert guessed.guesses_accepted > 0 or "speculate" in source or options
             stream = model.stream(prompt, max_tokens=40, **source, **options)
             assert [chunk.token_id for chunk in stream] == expected.token_ids
 

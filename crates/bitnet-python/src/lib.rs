@@ -53,6 +53,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::BatchStats>()?;
     module.add_class::<engine::KvPageStats>()?;
     module.add_class::<engine::PrefixCacheStats>()?;
+    module.add_class::<engine::SpeculationStats>()?;
     module.add_class::<engine::Distribution>()?;
     module.add_class::<memory::MemoryStats>()?;
     module.add_class::<backend::PyWork>()?;

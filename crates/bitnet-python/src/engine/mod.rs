@@ -23,6 +23,7 @@ use self::process::{check_process, detached, wait};
 use self::running::{Running, Submission};
 pub(crate) use self::stats::{
     BatchStats, Distribution, EngineStats, KvPageStats, PhaseStats, PrefixCacheStats, RequestStats,
+    SpeculationStats,
 };
 use crate::backend::python_backend;
 use crate::error::Failure;

@@ -39,6 +39,9 @@ pub(crate) struct EngineStats {
     /// Prompts that were known already.
     #[pyo3(get)]
     prefix_cache: Py<PrefixCacheStats>,
+    /// Guesses of next tokens.
+    #[pyo3(get)]
+    speculation: Py<SpeculationStats>,
 }
 
 /// What became of the requests.
@@ -112,6 +115,15 @@ pub(crate) struct PrefixCacheStats {
     reused_tokens: u64,
 }
 
+/// Guesses of next tokens.
+#[pyclass(frozen, get_all, module = "bitnet_rust")]
+pub(crate) struct SpeculationStats {
+    /// Those that were computed.
+    proposed: u64,
+    /// Those of them that came true.
+    accepted: u64,
+}
+
 /// Values by their size, within 0.8 %. None where there is no value.
 #[pyclass(frozen, module = "bitnet_rust")]
 pub(crate) struct Distribution(monitor::Distribution);
@@ -167,7 +179,7 @@ impl EngineStats {
 
 impl EngineStats {
     pub(super) fn new(py: Python<'_>, snapshot: Snapshot) -> PyResult<Self> {
-        let Snapshot { requests, batch, kv_pages, prefix_cache, .. } = &snapshot;
+        let Snapshot { requests, batch, kv_pages, prefix_cache, speculation, .. } = &snapshot;
         let requests = RequestStats {
             submitted: requests.submitted,
             rejected: requests.rejected,
@@ -186,6 +198,7 @@ impl EngineStats {
             hits: prefix_cache.hits,
             reused_tokens: prefix_cache.reused_tokens,
         };
+        let speculation = SpeculationStats { proposed: speculation.proposed, accepted: speculation.accepted };
         Ok(Self {
             requests: Py::new(py, requests)?,
             time_to_first_token_s: Distribution::new(py, &snapshot.time_to_first_token_s)?,
@@ -196,6 +209,7 @@ impl EngineStats {
             batch: Py::new(py, batch)?,
             kv_pages: Py::new(py, kv_pages)?,
             prefix_cache: Py::new(py, prefix_cache)?,
+            speculation: Py::new(py, speculation)?,
             snapshot,
         })
     }

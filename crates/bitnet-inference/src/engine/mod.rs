@@ -9,6 +9,7 @@ mod handle;
 mod options;
 mod page_pool;
 mod prefix_tree;
+mod recovery;
 mod request;
 mod scheduler;
 mod task;

@@ -11,12 +11,12 @@ use std::time::Instant;
 use super::choosing::choose;
 use super::device::Device;
 use super::options::EngineOptions;
-use super::page_pool::{PagePool, Pages};
+use super::page_pool::PagePool;
 use super::task::Task;
 use crate::backend::{Page, Work};
 use crate::monitor::{PerformanceMonitor, Recovery, StepReport, span};
 use crate::speculation::{Place, StepTimes};
-use crate::{Error, Result};
+use crate::Result;
 
 /// Tokens of a common beginning that are worth waiting for until another sequence has computed them.
 const SHARED: usize = 32;
@@ -27,18 +27,18 @@ const LOOK_AHEAD: usize = 64;
 /// Requests that wait and requests that run.
 pub(super) struct Scheduler {
     options: EngineOptions,
-    device: Device,
-    pool: PagePool,
-    waiting: Vec<Task>,
+    pub(super) device: Device,
+    pub(super) pool: PagePool,
+    pub(super) waiting: Vec<Task>,
     /// Those that come first when something is short stand first.
-    running: Vec<Task>,
-    monitor: Arc<PerformanceMonitor>,
+    pub(super) running: Vec<Task>,
+    pub(super) monitor: Arc<PerformanceMonitor>,
     times: StepTimes,
     /// Requests so far.
     requests: u64,
     /// Tokens of a step, and sequences in it: less than the options say after the device ran out of memory.
-    step_tokens: usize,
-    max_batch: usize,
+    pub(super) step_tokens: usize,
+    pub(super) max_batch: usize,
 }
 
 impl Scheduler {
@@ -99,7 +99,7 @@ impl Scheduler {
     /// Ends everything that is left.
     pub(super) fn stop(&mut self, reason: crate::FinishReason) {
         for mut task in self.waiting.drain(..).chain(self.running.drain(..)) {
-            self.pool.finish(std::mem::take(&mut task.pages), &task.continuation.tokens()[..task.computed]);
+            let_go(&mut self.pool, &mut task);
             task.end(reason, &self.monitor);
         }
     }
@@ -110,7 +110,7 @@ impl Scheduler {
         for tasks in [waiting, running] {
             for mut task in tasks.extract_if(.., |task| task.stopped(now).is_some()) {
                 let Some(reason) = task.stopped(now) else { continue };
-                pool.finish(std::mem::take(&mut task.pages), &task.continuation.tokens()[..task.computed]);
+                let_go(pool, &mut task);
                 task.end(reason, monitor);
             }
         }
@@ -194,18 +194,11 @@ impl Scheduler {
     }
 
     /// Sends the last of the running requests back to wait. What it computed is held as long as nobody needs the pages.
-    fn preempt(&mut self) {
+    pub(super) fn preempt(&mut self) {
         let Some(mut task) = self.running.pop() else { return };
-        self.put_back(&mut task);
+        let_go(&mut self.pool, &mut task);
         self.waiting.push(task);
         self.monitor.recovered(Recovery::Preempt);
-    }
-
-    fn put_back(&mut self, task: &mut Task) {
-        let pages = std::mem::take(&mut task.pages);
-        self.pool.finish(pages, &task.continuation.tokens()[..task.computed]);
-        task.computed = 0;
-        task.attempt.clear();
     }
 
     /// What the step is about to do.
@@ -226,70 +219,8 @@ impl Scheduler {
         }
     }
 
-    /// Runs the batch. When it fails: again, then with less, then each sequence alone, then on the next device.
-    fn run_recovering(&mut self) {
-        let all = 0..self.running.len();
-        let Err(error) = self.run(all.clone()) else { return };
-        if self.run(all).is_ok() {
-            return self.monitor.recovered(Recovery::Retry);
-        }
-        if matches!(error, Error::OutOfMemory { .. }) && self.shrink() {
-            return self.monitor.recovered(Recovery::Degrade);
-        }
-        let alone: Vec<Result<()>> =
-            (0..self.running.len()).map(|index| self.run(index..index + 1)).collect();
-        if alone.iter().any(Result::is_ok) {
-            return self.fail_each(alone);
-        }
-        if self.device.fall_back() {
-            self.start_again();
-            return self.monitor.recovered(Recovery::Fallback);
-        }
-        self.fail_each(alone);
-    }
-
-    /// Goes on with half of the tokens; false when that is nothing.
-    fn shrink(&mut self) -> bool {
-        if self.step_tokens == 1 {
-            return false;
-        }
-        self.step_tokens /= 2;
-        self.max_batch = self.max_batch.min(self.step_tokens);
-        while self.running.len() > self.max_batch {
-            self.preempt();
-        }
-        self.running.iter_mut().for_each(|task| task.attempt.clear());
-        true
-    }
-
-    /// Forgets all that was computed.
-    fn start_again(&mut self) {
-        self.pool = PagePool::new(self.device.limits().pages);
-        for mut task in self.running.drain(..) {
-            (task.pages, task.computed) = (Pages::default(), 0);
-            task.attempt.clear();
-            self.waiting.push(task);
-        }
-    }
-
-    /// Ends the running requests that failed.
-    fn fail_each(&mut self, results: Vec<Result<()>>) {
-        let mut running = Vec::with_capacity(self.running.len());
-        for (mut task, result) in std::mem::take(&mut self.running).into_iter().zip(results) {
-            match result {
-                Ok(()) => running.push(task),
-                Err(error) => {
-                    self.pool.finish(std::mem::take(&mut task.pages), &[]);
-                    self.monitor.recovered(Recovery::Isolate);
-                    task.fail(error, &self.monitor);
-                }
-            }
-        }
-        self.running = running;
-    }
-
     /// Computes the input of some running requests, and chooses their next tokens.
-    fn run(&mut self, tasks: Range<usize>) -> Result<()> {
+    pub(super) fn run(&mut self, tasks: Range<usize>) -> Result<()> {
         let tasks = &mut self.running[tasks];
         let work: Vec<Work<'_>> = tasks.iter().filter_map(Task::work).collect();
         if work.is_empty() {
@@ -317,7 +248,7 @@ impl Scheduler {
     fn retire(&mut self) {
         let Self { running, pool, monitor, .. } = self;
         for mut task in running.extract_if(.., |task| task.is_over()) {
-            pool.finish(std::mem::take(&mut task.pages), &task.continuation.tokens()[..task.computed]);
+            let_go(pool, &mut task);
             if let Some(error) = task.take_error() {
                 monitor.recovered(Recovery::Isolate);
                 task.fail(error, monitor);
@@ -327,4 +258,12 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// Takes the pages of a task. What it computed is held as long as nobody needs them.
+fn let_go(pool: &mut PagePool, task: &mut Task) {
+    let pages = std::mem::take(&mut task.pages);
+    pool.finish(pages, &task.continuation.tokens()[..task.computed]);
+    task.computed = 0;
+    task.attempt.clear();
 }

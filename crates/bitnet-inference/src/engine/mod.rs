@@ -6,6 +6,7 @@
 mod choosing;
 mod device;
 mod handle;
+mod inbox;
 mod options;
 mod page_pool;
 mod prefix_tree;
@@ -16,13 +17,14 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use self::device::Device;
 pub use self::handle::Handle;
+use self::inbox::{Closing, Inbox};
 pub use self::options::EngineOptions;
 pub use self::request::{Event, Request};
 use self::scheduler::Scheduler;
@@ -68,47 +70,6 @@ impl Cancellation {
     }
 }
 
-/// Requests on their way to the thread.
-#[derive(Debug, Default)]
-struct Inbox {
-    state: Mutex<State>,
-    changed: Condvar,
-    /// The queue has become shorter.
-    moved: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    tasks: Vec<Task>,
-    /// Requests that the scheduler has, and that do not run.
-    waiting: usize,
-    closing: Option<Closing>,
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State")
-            .field("tasks", &self.tasks.len())
-            .field("waiting", &self.waiting)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How an engine ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closing {
-    /// With all it was asked for.
-    Finish,
-    /// At once.
-    Cancel,
-}
-
-impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl InferenceEngine {
     /// Starts an engine on the backend of the model.
     ///
@@ -139,7 +100,7 @@ impl InferenceEngine {
                 error => error,
             })?;
         let scheduler = Scheduler::new(options.clone(), device, Arc::clone(&monitor));
-        let inbox = Arc::<Inbox>::default();
+        let inbox = Arc::new(Inbox::new(options.queue, Arc::clone(&monitor)));
         let thread = std::thread::Builder::new().name("bitnet-engine".to_owned()).spawn({
             let inbox = Arc::clone(&inbox);
             move || run(scheduler, &inbox)
@@ -167,12 +128,12 @@ impl InferenceEngine {
     ///
     /// Errors: [`Error::QueueFull`]; those of [`LoadedModel::stream`].
     pub fn submit<'p>(&self, prompt: impl Into<Prompt<'p>>, request: &Request) -> Result<Handle> {
-        Handle::new(|sink| self.send(prompt.into(), request, sink, false))
+        Handle::new(|sink| self.send(prompt.into(), request, sink, Inbox::send))
     }
 
     /// [`Self::submit`], which waits for a place in the queue.
     pub fn submit_waiting<'p>(&self, prompt: impl Into<Prompt<'p>>, request: &Request) -> Result<Handle> {
-        Handle::new(|sink| self.send(prompt.into(), request, sink, true))
+        Handle::new(|sink| self.send(prompt.into(), request, sink, Inbox::send_waiting))
     }
 
     /// Asks for `count` texts behind the same prompt, which is read once. A seed gives each a seed of its own: the next
@@ -204,45 +165,27 @@ impl InferenceEngine {
         request: &Request,
         sink: Sink,
     ) -> Result<Cancellation> {
-        self.send(prompt.into(), request, sink, false)
+        self.send(prompt.into(), request, sink, Inbox::send)
     }
 
-    /// Sends a request to the thread; where the queue is full, waits for a place or gives up.
-    fn send(&self, prompt: Prompt<'_>, request: &Request, sink: Sink, waits: bool) -> Result<Cancellation> {
+    /// Sends a request to the thread by way of `send`.
+    fn send(
+        &self,
+        prompt: Prompt<'_>,
+        request: &Request,
+        sink: Sink,
+        send: impl FnOnce(&Inbox, Task) -> Result<()>,
+    ) -> Result<Cancellation> {
         let task = Task::new(Arc::clone(&self.model), prompt, request, self.positions, sink)?;
         let cancellation = Cancellation(task.cancellation());
-        let mut state = self.inbox.lock();
-        loop {
-            if state.closing.is_some() || self.is_gone() {
-                return Err(Error::EngineClosed);
-            }
-            if state.tasks.len() + state.waiting < self.options.queue {
-                break;
-            }
-            if !waits {
-                self.monitor.rejected();
-                return Err(Error::QueueFull { capacity: self.options.queue });
-            }
-            // The thread may end without a word.
-            let waited = self.inbox.moved.wait_timeout(state, Duration::from_millis(100));
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.tasks.push(task);
-        self.monitor.submitted();
-        drop(state);
-        self.inbox.changed.notify_one();
+        send(&self.inbox, task)?;
         Ok(cancellation)
     }
 
     /// Waits until the queue has a place, or the engine ends; whether that is so after at most `timeout`. Another may be
     /// faster to take the place.
     pub fn wait_for_place(&self, timeout: Duration) -> bool {
-        let is_full = |state: &mut State| {
-            let is_open = state.closing.is_none() && !self.is_gone();
-            is_open && state.tasks.len() + state.waiting >= self.options.queue
-        };
-        let waited = self.inbox.moved.wait_timeout_while(self.inbox.lock(), timeout, is_full);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        self.inbox.wait_for_place(timeout)
     }
 
     /// Generates the texts behind some prompts, in their order, each with its own outcome. There may be more of them than
@@ -269,16 +212,11 @@ impl InferenceEngine {
     }
 
     fn close(&mut self, closing: Closing) {
-        self.inbox.lock().closing = Some(closing);
-        self.inbox.changed.notify_one();
+        self.inbox.close(closing);
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has gone to the requests: their channels are closed.
             let _ = thread.join();
         }
-    }
-
-    fn is_gone(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 
@@ -308,28 +246,21 @@ fn limits(model: &LoadedModel, backends: &[Arc<dyn Backend>], options: &EngineOp
 
 /// Runs batches until the engine is closed.
 fn run(mut scheduler: Scheduler, inbox: &Inbox) {
+    // However this thread ends, nobody is to wait for it.
+    let _abandon = Abandon(inbox);
     loop {
-        let mut state = inbox.lock();
-        // The last step may have emptied the queue.
-        state.waiting = scheduler.waiting();
-        while state.tasks.is_empty() && state.closing.is_none() && scheduler.is_idle() {
-            inbox.moved.notify_all();
-            state = inbox.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        match inbox.hand_over(&mut scheduler) {
+            Some(Closing::Cancel) => return scheduler.stop(FinishReason::Cancelled),
+            Some(Closing::Finish) if scheduler.is_idle() => return,
+            _ => scheduler.step(),
         }
-        state.tasks.drain(..).for_each(|task| scheduler.add(task));
-        state.waiting = scheduler.waiting();
-        let closing = state.closing;
-        drop(state);
-        inbox.moved.notify_all();
-        if closing == Some(Closing::Cancel) {
-            return scheduler.stop(FinishReason::Cancelled);
-        }
-        if scheduler.is_idle() {
-            if closing.is_some() {
-                return;
-            }
-            continue;
-        }
-        scheduler.step();
+    }
+}
+
+struct Abandon<'a>(&'a Inbox);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }

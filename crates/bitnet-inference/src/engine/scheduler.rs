@@ -13,10 +13,10 @@ use super::device::Device;
 use super::options::EngineOptions;
 use super::page_pool::PagePool;
 use super::task::Task;
+use crate::Result;
 use crate::backend::{Page, Work};
 use crate::monitor::{PerformanceMonitor, Recovery, StepReport, span};
 use crate::speculation::{Place, StepTimes};
-use crate::Result;
 
 /// Tokens of a common beginning that are worth waiting for until another sequence has computed them.
 const SHARED: usize = 32;

@@ -18,7 +18,7 @@ pub use self::reply::Reply;
 use self::roll::{common, gap};
 use crate::backend::Sequence;
 use crate::chat::Message;
-use crate::generate::{Continuation, GenerateOptions, Prompt};
+use crate::generate::{Continuation, Decoding, GenerateOptions, Prompt};
 use crate::loaded_model::LoadedModel;
 use crate::{Error, Result};
 
@@ -165,7 +165,7 @@ impl Conversation {
     /// before leaves no trace.
     ///
     /// As many of the oldest turns are left out as the prompt and `max_tokens` need, the latter as far as a quarter of the
-    /// context. Nothing is guessed, whatever `options` say of speculation.
+    /// context.
     ///
     /// Errors: [`Error::ContextLength`] when the question alone does not fit, [`Error::ChatTemplate`],
     /// [`Error::InvalidOption`].
@@ -173,11 +173,12 @@ impl Conversation {
         options.check()?;
         let ids = self.prepare(question, options.max_tokens.min(self.context / 4))?;
         let model = Arc::clone(&self.model);
-        let continuation = Continuation::new(model, Prompt::Ids(&ids), options, self.context)?;
+        let continuation = Continuation::new(Arc::clone(&model), Prompt::Ids(&ids), options, self.context)?;
+        let decoding = Decoding::new(&model, continuation, options)?;
         // The last token is read in any case: its output is asked for.
         let kept = common(&self.held, &ids[..ids.len() - 1]);
         self.sequence.truncate(kept);
-        Ok(Reply::new(self, continuation, message("user", question)))
+        Ok(Reply::new(self, decoding, message("user", question)))
     }
 
     /// The prompt of a question with `room` behind it, where that is possible; what had to be left out is forgotten.

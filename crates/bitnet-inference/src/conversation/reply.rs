@@ -3,14 +3,13 @@
 use super::{Conversation, message};
 use crate::Result;
 use crate::chat::Message;
-use crate::generate::{Continuation, FinishReason, Generation, Step};
-use crate::speculation::Guesses;
+use crate::generate::{Decoding, FinishReason, Generation, Step};
 
 /// An answer in progress. Each [`Self::advance`] does a bounded piece of work, so that a caller can stop between any two.
 #[derive(Debug)]
 pub struct Reply<'c> {
     conversation: &'c mut Conversation,
-    continuation: Continuation,
+    decoding: Decoding,
     /// Until it is part of the conversation.
     question: Option<Message>,
     /// Tokens of the prompt that did not have to be read.
@@ -19,18 +18,14 @@ pub struct Reply<'c> {
 
 impl<'c> Reply<'c> {
     /// An answer to `question`; the sequence of `conversation` holds the beginning of the prompt.
-    pub(super) fn new(
-        conversation: &'c mut Conversation,
-        continuation: Continuation,
-        question: Message,
-    ) -> Self {
+    pub(super) fn new(conversation: &'c mut Conversation, decoding: Decoding, question: Message) -> Self {
         let kept = conversation.sequence.len();
-        Self { conversation, continuation, question: Some(question), kept }
+        Self { conversation, decoding, question: Some(question), kept }
     }
 
     /// Does the next piece of work: a chunk of the prompt, or one token.
     pub fn advance(&mut self) -> Result<Step> {
-        let step = self.continuation.advance(&mut self.conversation.sequence)?;
+        let step = self.decoding.advance(&mut self.conversation.sequence)?;
         if let Step::Done(reason) = step {
             self.commit(reason);
         }
@@ -39,7 +34,7 @@ impl<'c> Reply<'c> {
 
     /// Ends the answer. What it has so far belongs to the conversation, once [`Self::advance`] has given out the rest.
     pub fn cancel(&mut self) -> Result<()> {
-        self.continuation.end(FinishReason::Cancelled)
+        self.decoding.cancel()
     }
 
     /// Runs to the end.
@@ -50,7 +45,7 @@ impl<'c> Reply<'c> {
 
     /// Tokens of the prompt.
     pub fn prompt_tokens(&self) -> usize {
-        self.continuation.prompt_tokens()
+        self.decoding.prompt_tokens()
     }
 
     /// Tokens of the prompt whose keys and values were there already.
@@ -60,13 +55,13 @@ impl<'c> Reply<'c> {
 
     /// What was generated so far.
     pub fn generation(&self) -> Generation {
-        self.continuation.generation(Guesses::default())
+        self.decoding.generation()
     }
 
     /// Makes question and answer a part of the conversation, once. An answer that was stopped before its first word is
     /// none.
     fn commit(&mut self, reason: FinishReason) {
-        let generation = self.continuation.generation(Guesses::default());
+        let generation = self.decoding.generation();
         if reason == FinishReason::Cancelled && generation.text.is_empty() {
             self.question = None;
         }
@@ -87,6 +82,7 @@ impl Drop for Reply<'_> {
     fn drop(&mut self) {
         let Conversation { sequence, held, .. } = &mut *self.conversation;
         held.clear();
-        held.extend_from_slice(&self.continuation.tokens()[..sequence.len()]);
+        held.extend_from_slice(self.decoding.held(sequence));
+        sequence.truncate(held.len());
     }
 }

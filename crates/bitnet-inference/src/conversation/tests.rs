@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use super::*;
 use crate::LoadOptions;
 use crate::backend::{Candidate, Choice, KvType, Limits, Page, Session, Traffic, Work};
+use crate::speculation::{Source, Speculation};
 
 static MODEL: LazyLock<Arc<LoadedModel>> =
     LazyLock::new(|| LoadedModel::embedded(&LoadOptions::default()).unwrap());
@@ -41,6 +42,20 @@ fn answers_are_those_to_the_rendered_conversation() {
         assert_eq!(conversation.messages().last().unwrap().content, expected.text);
     }
     assert_eq!((conversation.messages().len(), conversation.dropped()), (7, 0));
+}
+
+#[test]
+fn guesses_change_nothing_of_a_conversation() {
+    let speculation = Speculation { source: Source::Draft(Arc::clone(&MODEL)), guesses: Some(4) };
+    let guessing = GenerateOptions { speculation: Some(speculation), ..options(20) };
+    let (mut plain, mut guessed) = (conversation(None), conversation(None));
+    for question in QUESTIONS {
+        let expected = plain.ask(question, &options(20)).unwrap().run().unwrap();
+        let got = guessed.ask(question, &guessing).unwrap().run().unwrap();
+        assert_eq!(got.token_ids, expected.token_ids);
+        assert!(got.guesses.accepted > 0);
+    }
+    assert_eq!(guessed.messages(), plain.messages());
 }
 
 #[test]

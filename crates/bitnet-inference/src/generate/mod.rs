@@ -1,6 +1,7 @@
 //! Generation: prefill, then one token after another, as text.
 
 mod continuation;
+mod decoding;
 mod token_stream;
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 pub(crate) use self::continuation::Continuation;
+pub(crate) use self::decoding::Decoding;
 pub use self::token_stream::TokenStream;
 use crate::sample::{Logprobs, SamplingOptions};
 use crate::speculation::{Guesses, Speculation};

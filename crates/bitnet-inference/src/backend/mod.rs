@@ -3,6 +3,8 @@
 pub mod conformance;
 pub mod cpu;
 mod cut;
+#[cfg(test)]
+pub(crate) mod delegate;
 mod guard;
 pub mod hybrid;
 mod keep;

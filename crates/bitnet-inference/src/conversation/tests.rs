@@ -1,11 +1,11 @@
 //! What is read of a conversation, and what comes of it.
 
-use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::*;
 use crate::LoadOptions;
-use crate::backend::{Candidate, Choice, KvType, Limits, Page, Session, Traffic, Work};
+use crate::backend::delegate::delegate_session;
+use crate::backend::{KvType, Limits, Session};
 use crate::speculation::{Source, Speculation};
 
 static MODEL: LazyLock<Arc<LoadedModel>> =
@@ -152,31 +152,5 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
 struct Plain(Box<dyn Session>);
 
 impl Session for Plain {
-    fn execute(&mut self, batch: &[Work<'_>]) -> Result<()> {
-        self.0.execute(batch)
-    }
-
-    fn hidden(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
-        self.0.hidden(outputs)
-    }
-
-    fn logits(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
-        self.0.logits(outputs)
-    }
-
-    fn choose(&mut self, choices: &[Choice<'_>]) -> Result<()> {
-        self.0.choose(choices)
-    }
-
-    fn candidates(&self, choice: usize) -> Result<&[Candidate]> {
-        self.0.candidates(choice)
-    }
-
-    fn copy_page(&mut self, from: Page, to: Page) {
-        self.0.copy_page(from, to);
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.0.traffic()
-    }
+    delegate_session!(0: execute hidden logits choose candidates copy_page traffic);
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::backend::cpu::CpuOptions;
-use crate::backend::{Candidate, Choice, Limits, Page, Session, Traffic, Work};
+use crate::backend::delegate::delegate_session;
+use crate::backend::{Candidate, Limits, Page, Session, Work};
 use crate::{LoadOptions, LoadedModel};
 
 fn model() -> Arc<LoadedModel> {
@@ -71,6 +72,8 @@ impl Backend for Mistaken {
 }
 
 impl Session for MistakenSession {
+    delegate_session!(inner: hidden choose traffic);
+
     fn execute(&mut self, batch: &[Work<'_>]) -> Result<()> {
         match self.mistake {
             Mistake::Panics => {
@@ -82,20 +85,12 @@ impl Session for MistakenSession {
         self.inner.execute(batch)
     }
 
-    fn hidden(&mut self, outputs: std::ops::Range<usize>) -> Result<&[f32]> {
-        self.inner.hidden(outputs)
-    }
-
     fn logits(&mut self, outputs: std::ops::Range<usize>) -> Result<&[f32]> {
         self.logits = self.inner.logits(outputs)?.to_vec();
         if matches!(self.mistake, Mistake::ChangesLogits) {
             self.logits.chunks_exact_mut(2048).for_each(|logits| logits[0] += 0.01);
         }
         Ok(&self.logits)
-    }
-
-    fn choose(&mut self, choices: &[Choice<'_>]) -> Result<()> {
-        self.inner.choose(choices)
     }
 
     fn candidates(&self, choice: usize) -> Result<&[Candidate]> {
@@ -107,10 +102,6 @@ impl Session for MistakenSession {
         if !matches!(self.mistake, Mistake::ForgetsCopies) {
             self.inner.copy_page(from, to);
         }
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.inner.traffic()
     }
 }
 

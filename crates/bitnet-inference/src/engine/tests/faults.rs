@@ -1,14 +1,15 @@
 //! Backends that fail.
 
-use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::backend::{Candidate, Choice, Page, Session, Traffic, Work};
+use crate::backend::delegate::{delegate_backend, delegate_session};
+use crate::backend::{Session, Work};
 
 /// The model's backend, which fails when it is told to.
 #[derive(Debug)]
 struct Faulty {
+    inner: Arc<dyn Backend>,
     fault: Fault,
     /// Batches so far.
     batches: Arc<AtomicUsize>,
@@ -34,37 +35,21 @@ struct FaultySession {
 }
 
 fn faulty(fault: Fault) -> Arc<dyn Backend> {
-    Arc::new(Faulty { fault, batches: Arc::default() })
+    Arc::new(Faulty { inner: MODEL.shared_backend(), fault, batches: Arc::default() })
 }
 
 impl Backend for Faulty {
-    fn name(&self) -> &'static str {
-        "faulty"
-    }
-
-    fn description(&self) -> String {
-        "fails".to_owned()
-    }
-
-    fn weight_bytes(&self) -> usize {
-        MODEL.backend().weight_bytes()
-    }
-
-    fn kv_type(&self) -> KvType {
-        MODEL.backend().kv_type()
-    }
-
-    fn page_bytes(&self, kv_type: KvType) -> usize {
-        MODEL.backend().page_bytes(kv_type)
-    }
+    delegate_backend!("faulty", inner);
 
     fn open(&self, limits: Limits, kv_type: KvType) -> Result<Box<dyn Session>> {
-        let inner = MODEL.backend().open(limits, kv_type)?;
+        let inner = self.inner.open(limits, kv_type)?;
         Ok(Box::new(FaultySession { inner, fault: self.fault, batches: Arc::clone(&self.batches) }))
     }
 }
 
 impl Session for FaultySession {
+    delegate_session!(inner: hidden logits choose candidates copy_page traffic);
+
     fn execute(&mut self, batch: &[Work<'_>]) -> Result<()> {
         let number = self.batches.fetch_add(1, Ordering::Relaxed);
         let tokens: usize = batch.iter().map(|work| work.ids.len()).sum();
@@ -82,30 +67,6 @@ impl Session for FaultySession {
             return Err(Error::Backend { name: "faulty".to_owned(), reason: "it fails".to_owned() });
         }
         self.inner.execute(batch)
-    }
-
-    fn hidden(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
-        self.inner.hidden(outputs)
-    }
-
-    fn logits(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
-        self.inner.logits(outputs)
-    }
-
-    fn choose(&mut self, choices: &[Choice<'_>]) -> Result<()> {
-        self.inner.choose(choices)
-    }
-
-    fn candidates(&self, choice: usize) -> Result<&[Candidate]> {
-        self.inner.candidates(choice)
-    }
-
-    fn copy_page(&mut self, from: Page, to: Page) {
-        self.inner.copy_page(from, to);
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.inner.traffic()
     }
 }
 

@@ -1,9 +1,8 @@
 //! Parts that fail.
 
-use std::ops::Range;
-
 use super::*;
-use crate::backend::{Candidate, Choice, Limits, Page, Session, Traffic, Work};
+use crate::backend::delegate::{delegate_backend, delegate_session};
+use crate::backend::{Limits, Session, Work};
 use crate::{Error, Result};
 
 /// A part of a model that fails at its second batch, and at no other.
@@ -21,25 +20,7 @@ struct FaultySession {
 }
 
 impl Backend for Faulty {
-    fn name(&self) -> &'static str {
-        "faulty"
-    }
-
-    fn description(&self) -> String {
-        "fails once".to_owned()
-    }
-
-    fn weight_bytes(&self) -> usize {
-        self.inner.weight_bytes()
-    }
-
-    fn kv_type(&self) -> KvType {
-        self.inner.kv_type()
-    }
-
-    fn page_bytes(&self, kv_type: KvType) -> usize {
-        self.inner.page_bytes(kv_type)
-    }
+    delegate_backend!("faulty", inner);
 
     fn open(&self, limits: Limits, kv_type: KvType) -> Result<Box<dyn Session>> {
         let inner = self.inner.open(limits, kv_type)?;
@@ -48,9 +29,7 @@ impl Backend for Faulty {
 }
 
 impl Session for FaultySession {
-    fn execute(&mut self, batch: &[Work<'_>]) -> Result<()> {
-        self.inner.execute(batch)
-    }
+    delegate_session!(inner: execute hidden logits choose candidates copy_page traffic);
 
     fn execute_from(&mut self, batch: &[Work<'_>], stream: &[f32]) -> Result<()> {
         self.batches += 1;
@@ -59,30 +38,6 @@ impl Session for FaultySession {
             return Err(Error::Backend { name: "wire".to_owned(), reason: "it is loose".to_owned() });
         }
         self.inner.execute_from(batch, stream)
-    }
-
-    fn hidden(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
-        self.inner.hidden(outputs)
-    }
-
-    fn logits(&mut self, outputs: Range<usize>) -> Result<&[f32]> {
-        self.inner.logits(outputs)
-    }
-
-    fn choose(&mut self, choices: &[Choice<'_>]) -> Result<()> {
-        self.inner.choose(choices)
-    }
-
-    fn candidates(&self, choice: usize) -> Result<&[Candidate]> {
-        self.inner.candidates(choice)
-    }
-
-    fn copy_page(&mut self, from: Page, to: Page) {
-        self.inner.copy_page(from, to);
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.inner.traffic()
     }
 }
 

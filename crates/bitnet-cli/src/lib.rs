@@ -14,7 +14,6 @@ mod interrupt;
 mod output;
 mod quantize;
 mod run;
-mod sampling;
 mod text;
 mod verify;
 

@@ -3,7 +3,7 @@
 use bitnet_inference::{ConstraintSpec, DryOptions, MirostatOptions, SamplingOptions};
 use clap::Args;
 
-use crate::args::count;
+use super::values::count;
 use crate::failure::Failure;
 use crate::text;
 

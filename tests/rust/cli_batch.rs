@@ -180,7 +180,7 @@ fn a_killed_run_goes_on_without_losing_or_repeating_a_row() {
     }
     let (status, stderr) = batch(&input, &killed, &[&SEEDED[..], &["--resume"]].concat());
     assert!(status == Some(0) && stderr.contains("nothing is left to do"), "{stderr}");
-    refuses(&input, &killed, &SEEDED, 1, "is there already");
+    refuses(&input, &killed, &SEEDED, 1, "is there already; --force replaces it");
 }
 
 #[cfg(target_os = "linux")]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bitnet_inference::{EngineOptions, InferenceEngine, LoadedModel, atomic_file};
+use bitnet_inference::{EngineOptions, InferenceEngine, LoadedModel};
 
 use self::format::Format;
 use self::header::Header;
@@ -97,7 +97,10 @@ fn begin(args: &BatchArgs, partial: &Path) -> Result<Begin, Failure> {
             "{partial} is there, from a run that did not end; --resume goes on, --force begins anew"
         )));
     }
-    atomic_file::refuse_existing(&args.output)?;
+    if is_there(&args.output) {
+        let output = args.output.display();
+        return Err(Failure::Other(format!("{output}: is there already; --force replaces it")));
+    }
     Ok(Begin::Anew)
 }
 

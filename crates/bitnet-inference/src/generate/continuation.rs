@@ -44,7 +44,7 @@ impl Continuation {
         positions: usize,
     ) -> Result<Self> {
         let started = Instant::now();
-        options.check()?;
+        options.check_own()?;
         let mut sampler = Sampler::new(&options.sampling, &model)?;
         let tokens = model.prompt_ids(prompt)?;
         let prompt_tokens = tokens.len();

@@ -55,6 +55,12 @@ impl GenerateOptions {
     ///
     /// Errors: [`Error::InvalidOption`] for a value out of its range.
     pub fn check(&self) -> Result<()> {
+        self.check_own()?;
+        self.sampling.check()
+    }
+
+    /// [`Self::check`] without the sampling, which a sampler checks when it is made.
+    pub(crate) fn check_own(&self) -> Result<()> {
         if self.max_tokens == 0 {
             let (expected, got) = ("at least 1", "0".to_owned());
             return Err(Error::InvalidOption { name: "max_tokens", expected, got });
@@ -63,8 +69,7 @@ impl GenerateOptions {
             let (expected, got) = ("a text that is not empty", "\"\"".to_owned());
             return Err(Error::InvalidOption { name: "stop", expected, got });
         }
-        self.speculation.as_ref().map_or(Ok(()), Speculation::check)?;
-        self.sampling.check()
+        self.speculation.as_ref().map_or(Ok(()), Speculation::check)
     }
 }
 

@@ -7,6 +7,7 @@ use super::mapping::Mapping;
 use super::regions::Span;
 use super::shared::Shared;
 use super::size_class;
+use super::stretch::Stretch;
 use super::system_block::SystemBlock;
 use super::{HybridMemoryPool, MemoryEvent, spans};
 use crate::Result;
@@ -18,7 +19,7 @@ pub(super) enum Memory {
     Small(SystemBlock),
     Span(Span),
     Large(Mapping),
-    Pages(Mapping),
+    Pages(Stretch),
 }
 
 impl Memory {
@@ -28,7 +29,8 @@ impl Memory {
             Self::Empty => 0,
             Self::Small(block) => size_class::size(block.class()),
             Self::Span(span) => span.len,
-            Self::Large(mapping) | Self::Pages(mapping) => mapping.len(),
+            Self::Large(mapping) => mapping.len(),
+            Self::Pages(stretch) => stretch.len(),
         }
     }
 
@@ -37,7 +39,8 @@ impl Memory {
             Self::Empty => NonNull::<Line>::dangling().cast(),
             Self::Small(block) => block.start(),
             Self::Span(span) => span.start,
-            Self::Large(mapping) | Self::Pages(mapping) => mapping.start(),
+            Self::Large(mapping) => mapping.start(),
+            Self::Pages(stretch) => stretch.start(),
         }
     }
 }

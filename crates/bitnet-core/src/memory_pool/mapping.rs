@@ -19,6 +19,11 @@ impl Mapping {
         Some(Self(map))
     }
 
+    /// Gives the memory of a part back to the system: it holds zeros again.
+    pub(super) fn forget(&self, offset: usize, len: usize) {
+        self.0.forget(offset, len);
+    }
+
     /// Where it starts: at a page.
     pub(super) fn start(&self) -> NonNull<u8> {
         NonNull::new(self.0.as_mut_ptr()).expect("a mapping is not at address 0")
@@ -44,6 +49,15 @@ mod map {
             #[cfg(target_os = "linux")]
             // Where it is not allowed, small pages do.
             drop(self.0.advise(memmap2::Advice::HugePage));
+        }
+
+        #[cfg_attr(target_os = "linux", expect(unsafe_code, reason = "takes memory away"))]
+        pub(super) fn forget(&self, offset: usize, len: usize) {
+            #[cfg(target_os = "linux")]
+            // SAFETY: private memory becomes zeros, which are as good as any plain data. Failing keeps it.
+            drop(unsafe { self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len) });
+            #[cfg(not(target_os = "linux"))]
+            let _ = (offset, len);
         }
 
         pub(super) fn as_mut_ptr(&self) -> *mut u8 {
@@ -80,6 +94,8 @@ mod map {
         }
 
         pub(super) fn prefer_huge_pages(&self) {}
+
+        pub(super) fn forget(&self, _offset: usize, _len: usize) {}
 
         pub(super) fn as_mut_ptr(&self) -> *mut u8 {
             self.start

@@ -26,6 +26,7 @@ mod shared;
 mod size_class;
 mod spans;
 mod statistics;
+mod stretch;
 mod system_block;
 mod tally;
 mod thread_cache;

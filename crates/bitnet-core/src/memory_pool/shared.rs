@@ -12,6 +12,7 @@ use super::regions::Span;
 use super::size_class::{self, COUNT};
 use super::spans::{Kind, Spans};
 use super::statistics::{BlockClass, ClassStats, LiveBlocks, MemoryStats};
+use super::stretch::{Stretch, Stretches};
 use super::system_block::SystemBlock;
 use super::tally::Tallies;
 use super::thread_cache;
@@ -124,13 +125,12 @@ impl Shared {
     }
 
     /// Zeroed pages that nobody has had before.
-    pub(super) fn take_pages(self: &Arc<Self>, len: usize, huge: bool) -> Result<Mapping> {
-        let len = len.max(1);
-        self.warn(len);
-        let mapping = self.grow(len, len, || Mapping::zeroed(len, huge))?;
-        self.spans().count_mapped(Kind::Pages, mapping.len());
-        self.count_in_use(mapping.len());
-        Ok(mapping)
+    pub(super) fn take_pages(self: &Arc<Self>, len: usize, huge: bool) -> Result<Stretch> {
+        let block_len = Stretches::block_len(len);
+        self.warn(block_len);
+        let stretch = self.grow(block_len, len, || self.spans().take_stretch(block_len, huge))?;
+        self.count_in_use(stretch.len());
+        Ok(stretch)
     }
 
     /// Takes a block back.
@@ -141,7 +141,12 @@ impl Shared {
             Memory::Small(block) => return self.give_small(block),
             Memory::Span(span) => self.spans().give_span(span),
             Memory::Large(mapping) => self.spans().give_waiting(mapping),
-            Memory::Pages(mapping) => self.spans().give_pages(mapping),
+            Memory::Pages(stretch) => {
+                drop(stretch);
+                self.spans().count_given_pages(len);
+                self.count_returned(len);
+                Vec::new()
+            }
         };
         self.in_use.fetch_sub(len, Ordering::Relaxed);
         self.unmap_all(surplus);

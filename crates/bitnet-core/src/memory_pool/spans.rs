@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use super::mapping::Mapping;
 use super::regions::{Regions, STEP, Span};
+use super::stretch::{HUGE, Stretch, Stretches};
 
 /// Bytes of the largest span that is cut from a region; larger blocks are mappings of their own.
 pub(super) const LARGEST: usize = 16 << 20;
 /// Bytes from which zeros are new pages rather than memory that is cleared.
 pub(super) const LAZY: usize = 1 << 20;
-/// Lengths of mappings, and of regions, are multiples of it: a huge page.
-const HUGE: usize = 2 << 20;
 /// Bytes of the first region, and of the largest that is mapped for more than one span.
 const FIRST_REGION: usize = 4 << 20;
 const LARGEST_REGION: usize = 64 << 20;
@@ -30,7 +29,7 @@ pub(super) enum Kind {
     Span,
     /// A mapping that is kept for the next.
     Large,
-    /// A mapping that goes back to the system.
+    /// Pages that go back to the system.
     Pages,
 }
 
@@ -71,6 +70,7 @@ pub(super) struct Spans {
     regions: Regions,
     /// Mappings that nobody uses, the one that has waited longest first.
     waiting: Vec<Mapping>,
+    stretches: Stretches,
     counts: [Count; 3],
     /// Blocks in use by length.
     live: BTreeMap<usize, u64>,
@@ -136,11 +136,17 @@ impl Spans {
         self.surplus()
     }
 
-    /// Takes a mapping back that goes back to the system.
-    pub(super) fn give_pages(&mut self, mapping: Mapping) -> Vec<Mapping> {
-        self.count_given(Kind::Pages, mapping.len());
-        self.counts[Kind::Pages as usize].held_bytes -= mapping.len();
-        vec![mapping]
+    /// Pages that nobody has had before.
+    pub(super) fn take_stretch(&mut self, len: usize, huge: bool) -> Option<Stretch> {
+        let stretch = self.stretches.take(len, huge)?;
+        self.count_mapped(Kind::Pages, stretch.len());
+        Some(stretch)
+    }
+
+    /// Counts pages that went back to the system.
+    pub(super) fn count_given_pages(&mut self, len: usize) {
+        self.count_given(Kind::Pages, len);
+        self.counts[Kind::Pages as usize].held_bytes -= len;
     }
 
     /// Gives up all that is free.

@@ -227,7 +227,7 @@ fn more_than_the_limit_is_an_error_until_there_is_room() {
     let refused = pool.uncleared::<u8>(500 << 10).unwrap_err();
     assert_eq!(refused, Error::MemoryLimit { bytes: 512 << 10, held, limit: MIB });
     let refused = pool.pages::<u8>(500 << 10).unwrap_err();
-    assert_eq!(refused, Error::MemoryLimit { bytes: 500 << 10, held, limit: MIB });
+    assert_eq!(refused, Error::MemoryLimit { bytes: 512 << 10, held, limit: MIB });
     assert_eq!(pool.stats().held_bytes, held);
     drop(first);
     // What is free goes back to make room.

@@ -49,14 +49,14 @@ pub(super) unsafe fn bits2<V: Vector>(panel: &[u8], x: &[i8], out: &mut [i32]) {
             unsafe {
                 // Two sets of sums: one alone would wait for its own additions.
                 let mut sums = [[V::zero(); 4]; 2];
-                for block in start..end {
-                    prefetch::near(at(block, part).wrapping_add(NEAR));
-                    prefetch::far(at(block, part).wrapping_add(FAR));
-                    let (line, x4) = (V::load(at(block, part)), V::repeat(x.add(4 * block)));
-                    let sums = &mut sums[block % 2];
-                    for digit in 0..4 {
-                        sums[digit] = V::dot(sums[digit], line.pair(digit), x4);
+                let mut block = start;
+                while block < end {
+                    // Written out, or the second set is found by an index and both are kept in memory.
+                    bits2_step::<V>(&mut sums[0], at(block, part), x.add(4 * block));
+                    if block + 1 < end {
+                        bits2_step::<V>(&mut sums[1], at(block + 1, part), x.add(4 * block + 4));
                     }
+                    block += 2;
                 }
                 for digit in 0..4 {
                     let lanes = out.as_mut_ptr().add(digit * LANES + part * V::BYTES / 4);
@@ -64,6 +64,21 @@ pub(super) unsafe fn bits2<V: Vector>(panel: &[u8], x: &[i8], out: &mut [i32]) {
                     V::add_to(sums[1][digit], V::PAIR_SHIFT * digit, lanes);
                 }
             }
+        }
+    }
+}
+
+/// # Safety
+/// The CPU has the instruction set of `V`; `at` is a vector of codes, `x` four activations.
+#[inline(always)]
+unsafe fn bits2_step<V: Vector>(sums: &mut [V::Sum; 4], at: *const u8, x: *const i8) {
+    prefetch::near(at.wrapping_add(NEAR));
+    prefetch::far(at.wrapping_add(FAR));
+    // SAFETY: by the contract.
+    unsafe {
+        let (line, x4) = (V::load(at), V::repeat(x));
+        for digit in 0..4 {
+            sums[digit] = V::dot(sums[digit], line.pair(digit), x4);
         }
     }
 }

@@ -69,7 +69,7 @@ fn decode_rows() {
     let rows: Vec<u32> = (0..SHAPE.rows as u32).step_by(2).collect();
     let expected = definition(&case.w, &case.x);
     let product = |emit: &(dyn Fn(std::ops::Range<usize>, &mut [f32]) + Sync)| {
-        kernel.row_product(&pool, black_box(&w), &case.x, &rows, emit).unwrap();
+        kernel.row_product(&pool, black_box(&w), case.x.one(0), &rows, emit).unwrap();
     };
     product(&|range, products| {
         for (product, row) in products.iter().zip(&rows[range]) {
@@ -92,7 +92,7 @@ fn decode_columns() {
     let columns: Vec<u32> = (0..SHAPE.cols as u32).filter(nonzero).collect();
     let (mut scratch, mut out) = (SparseScratch::new(SHAPE.rows, 1), vec![0.0; SHAPE.rows]);
     let mut run = || {
-        kernel.column_product(&pool, black_box(&w), &case.x, &columns, &mut scratch, &mut out).unwrap();
+        kernel.column_product(&pool, black_box(&w), case.x.one(0), &columns, &mut scratch, &mut out).unwrap();
     };
     run();
     counted(&mut run);

@@ -97,7 +97,7 @@ fn decode_rows(criterion: &mut Criterion) {
                     // SAFETY: every piece of the list is given once.
                     unsafe { out.part(range) }.copy_from_slice(products);
                 };
-                kernel.row_product(&pool, black_box(&w), &case.x, &rows, emit).unwrap();
+                kernel.row_product(&pool, black_box(&w), case.x.one(0), &rows, emit).unwrap();
             });
         });
         assert_eq!(out, expected, "{}", kernel.isa());
@@ -123,7 +123,7 @@ fn decode_columns(criterion: &mut Criterion) {
         group.bench_function(id(kernel.isa(), packing, shape), |bencher| {
             bencher.iter(|| {
                 kernel
-                    .column_product(&pool, black_box(&w), &case.x, &columns, &mut scratch, &mut out)
+                    .column_product(&pool, black_box(&w), case.x.one(0), &columns, &mut scratch, &mut out)
                     .unwrap();
             });
         });

@@ -163,6 +163,16 @@ impl QuantizedActivations {
         &self.codes[token * self.stride..][..self.cols]
     }
 
+    /// One token, for the products of one.
+    pub fn one(&self, token: usize) -> QuantizedToken<'_> {
+        QuantizedToken {
+            cols: self.cols,
+            codes: self.padded_token(token),
+            scale: &self.scales[token],
+            sum: &self.sums[token],
+        }
+    }
+
     /// The codes of one token and the zeros behind them.
     pub(crate) fn padded_token(&self, token: usize) -> &[i8] {
         &self.codes[token * self.stride..][..self.stride]
@@ -189,6 +199,16 @@ impl QuantizedActivations {
     pub fn sums(&self) -> &[i32] {
         &self.sums
     }
+}
+
+/// One of the tokens of [`QuantizedActivations`].
+#[derive(Debug, Clone, Copy)]
+pub struct QuantizedToken<'a> {
+    pub(crate) cols: usize,
+    /// Zeros follow the codes.
+    pub(crate) codes: &'a [i8],
+    pub(crate) scale: &'a f32,
+    pub(crate) sum: &'a i32,
 }
 
 /// Tokens of a block.

@@ -27,7 +27,7 @@ pub mod ternary;
 pub mod weights;
 mod wide;
 
-pub use activation::QuantizedActivations;
+pub use activation::{QuantizedActivations, QuantizedToken};
 pub use activation_options::{ActivationOptions, quantize_activations_with};
 pub use bit_linear::{BitLinear, InputNorm};
 pub use codec::Codec;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bitnet_core::DisjointSlice;
 
-use crate::{PackedMatrix, QuantizedActivations};
+use crate::{PackedMatrix, QuantizedToken};
 
 /// How many tokens ahead of its results an output is fetched: rows lie far apart.
 const TOKENS_AHEAD: usize = 8;
@@ -62,13 +62,13 @@ impl<'a> Finish<'a> {
     /// Plain results of one token.
     pub(super) fn one_token(
         w: &PackedMatrix,
-        x: &'a QuantizedActivations,
+        x: QuantizedToken<'a>,
         out: &'a DisjointSlice<'a, f32>,
         out_rows: usize,
     ) -> Self {
         Self {
             weight_scale: w.scale(),
-            activation_scales: x.scales(),
+            activation_scales: std::slice::from_ref(x.scale),
             bias: None,
             then: Then::Store,
             out,

@@ -117,15 +117,20 @@ pub fn definition(w: &TernaryMatrix, x: &QuantizedActivations) -> Vec<i32> {
 }
 
 fn check_lengths(rows: usize, cols: usize, x: &QuantizedActivations, out: usize) -> Result<()> {
-    let check = |what, expected, got| {
-        if expected == got { Ok(()) } else { Err(Error::Length { what, expected, got }) }
-    };
-    check("columns of x", cols, x.cols())?;
-    check("output", rows.saturating_mul(x.tokens()), out)?;
+    check_cols(cols, x.cols())?;
+    check_len("output", rows.saturating_mul(x.tokens()), out)
+}
+
+fn check_cols(cols: usize, x_cols: usize) -> Result<()> {
+    check_len("columns of x", cols, x_cols)?;
     if cols > MAX_COLS {
         return Err(Error::Length { what: "columns, at most", expected: MAX_COLS, got: cols });
     }
     Ok(())
+}
+
+fn check_len(what: &'static str, expected: usize, got: usize) -> Result<()> {
+    if expected == got { Ok(()) } else { Err(Error::Length { what, expected, got }) }
 }
 
 #[cfg(test)]

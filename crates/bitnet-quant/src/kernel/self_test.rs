@@ -65,24 +65,27 @@ pub(super) fn compare(
             out.fill(i32::MIN);
             kernel.packed_matmul_i32(pool, &packed, x, &mut out)?;
             outcome.count(&out, &expected);
-            if x.tokens() == 1 {
-                let (got, expected) = one_token(pool, &kernel, &packed, x, &expected)?;
-                outcome.count(&got, &expected);
-            }
+            let (got, expected) = by_order(pool, &kernel, &packed, x, &expected)?;
+            outcome.count(&got, &expected);
         }
     }
     Ok(())
 }
 
-/// The product of one token in the way that the order is for, and what it must be.
-fn one_token(
+/// The products in the way that the order is for, and what they must be: all of them, or some of the last token.
+fn by_order(
     pool: &ThreadPool,
     kernel: &TernaryKernel,
     packed: &PackedMatrix,
     x: &QuantizedActivations,
     expected: &[i32],
 ) -> Result<(Vec<f32>, Vec<f32>)> {
-    let mut out = vec![f32::NAN; packed.rows()];
+    let expected = match packed.order() {
+        Order::Panels => expected,
+        Order::Rows | Order::Columns => &expected[expected.len() - packed.rows()..],
+    };
+    let last = x.one(x.tokens() - 1);
+    let mut out = vec![f32::NAN; expected.len()];
     match packed.order() {
         Order::Panels => {
             kernel.products(
@@ -95,7 +98,7 @@ fn one_token(
             let rows: Vec<u32> = (0..packed.rows() as u32).filter(|row| row % 3 != 1).collect();
             out.truncate(rows.len());
             let shared = DisjointSlice::new(&mut out);
-            kernel.row_product(pool, packed, x, &rows, |range, products| {
+            kernel.row_product(pool, packed, last, &rows, |range, products| {
                 #[expect(unsafe_code, reason = "threads write disjoint pieces")]
                 // SAFETY: every piece of the list is given once.
                 unsafe { shared.part(range) }.copy_from_slice(products);
@@ -103,10 +106,10 @@ fn one_token(
             return Ok((out, rows.iter().map(|&row| expected[row as usize] as f32).collect()));
         }
         Order::Columns => {
-            let is_not_zero = |col: &u32| x.token(0)[*col as usize] != 0;
+            let is_not_zero = |col: &u32| last.codes[*col as usize] != 0;
             let columns: Vec<u32> = (0..packed.cols() as u32).filter(is_not_zero).collect();
             let mut scratch = SparseScratch::new(packed.rows(), pool.threads());
-            kernel.column_product(pool, packed, x, &columns, &mut scratch, &mut out)?;
+            kernel.column_product(pool, packed, last, &columns, &mut scratch, &mut out)?;
         }
     }
     Ok((out, expected.iter().map(|&sum| sum as f32).collect()))

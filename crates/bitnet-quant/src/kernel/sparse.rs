@@ -7,7 +7,7 @@ use bitnet_core::{DisjointSlice, ThreadPool};
 use super::finish::{Finish, Sums};
 use super::{LANES, TernaryKernel};
 use crate::packing::LINE;
-use crate::{Error, Order, PackedMatrix, Packing, QuantizedActivations, Result};
+use crate::{Order, PackedMatrix, Packing, QuantizedToken, Result};
 
 /// Pieces of a list of columns per thread: enough for the others to take over what one does not get to.
 const PIECES_PER_THREAD: usize = 2;
@@ -36,32 +36,32 @@ fn kernel_sums(rows: usize) -> usize {
 }
 
 impl TernaryKernel {
-    /// The products `W_q[rows[i]] . x_q * weight_scale / activation_scale` with the one token of `x`; other rows are not
-    /// read. `emit(range, products)` gets every piece of the list once, on any thread.
+    /// The products `W_q[rows[i]] . x_q * weight_scale / activation_scale` with one token; other rows are not read.
+    /// `emit(range, products)` gets every piece of the list once, on any thread.
     ///
-    /// Errors: [`Error::Length`] when columns do not fit, or there is not one token.
+    /// Errors: [`Error::Length`] when columns do not fit.
     #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
     pub fn row_product(
         &self,
         pool: &ThreadPool,
         w: &PackedMatrix,
-        x: &QuantizedActivations,
+        x: QuantizedToken<'_>,
         rows: &[u32],
         emit: impl Fn(Range<usize>, &mut [f32]) + Sync,
     ) -> Result<()> {
         /// Rows whose sums are held at a time.
         const ROWS: usize = 32;
         assert_eq!(w.order(), Order::Rows, "rows are contiguous");
-        self.check_sparse(w, x, w.cols())?;
+        self.check_sparse(w, x)?;
         let (kernels, is_centred) = self.one_token(w.packing());
-        let offsets = if is_centred { &[0] } else { x.sums() };
+        let offsets = if is_centred { &[0] } else { std::slice::from_ref(x.sum) };
         pool.split(rows.len(), ROWS, |range| {
             let (mut sums, mut products) = ([0; ROWS], [0.0; ROWS]);
             for start in range.clone().step_by(ROWS) {
                 let count = ROWS.min(range.end - start);
                 let (sums, products) = (&mut sums[..count], &mut products[..count]);
                 // SAFETY: `new` found the instruction set on this CPU.
-                unsafe { (kernels.rows)(w, &rows[start..], x.padded_token(0), sums) };
+                unsafe { (kernels.rows)(w, &rows[start..], x.codes, sums) };
                 let sums = Sums { first_token: 0, rows: 0..count, values: sums, stride: ROWS, offsets };
                 let out = DisjointSlice::new(products);
                 // SAFETY: as above.
@@ -72,25 +72,23 @@ impl TernaryKernel {
         Ok(())
     }
 
-    /// `out = W_q . x_q * weight_scale / activation_scale` for the one token of `x`, of which only `columns` are not 0;
-    /// other columns are not read.
+    /// `out = W_q . x_q * weight_scale / activation_scale` for one token, of which only `columns` are not 0; other columns
+    /// are not read.
     ///
-    /// Errors: [`Error::Length`] when columns or output do not fit, or there is not one token.
+    /// Errors: [`Error::Length`] when columns or output do not fit.
     #[expect(unsafe_code, reason = "threads write disjoint sums; calls code compiled for an instruction set")]
     pub fn column_product(
         &self,
         pool: &ThreadPool,
         w: &PackedMatrix,
-        x: &QuantizedActivations,
+        x: QuantizedToken<'_>,
         columns: &[u32],
         scratch: &mut SparseScratch,
         out: &mut [f32],
     ) -> Result<()> {
         assert_eq!(w.order(), Order::Columns, "columns are contiguous");
-        self.check_sparse(w, x, w.cols())?;
-        if out.len() != w.rows() {
-            return Err(Error::Length { what: "output", expected: w.rows(), got: out.len() });
-        }
+        self.check_sparse(w, x)?;
+        super::check_len("output", w.rows(), out.len())?;
         let (kernels, is_centred) = self.one_token(w.packing());
         let piece_len = kernel_sums(w.rows()) + w.rows();
         let most = (pool.threads() * PIECES_PER_THREAD).min(scratch.pieces.len() / piece_len);
@@ -105,7 +103,7 @@ impl TernaryKernel {
                 rows.fill(0);
                 let columns = &columns[piece * per_piece..((piece + 1) * per_piece).min(columns.len())];
                 // SAFETY: `new` found the instruction set on this CPU.
-                unsafe { (kernels.columns)(w, columns, x.padded_token(0), sums, rows) };
+                unsafe { (kernels.columns)(w, columns, x.codes, sums, rows) };
             }
         });
         let mut parts =
@@ -117,7 +115,7 @@ impl TernaryKernel {
         for part in parts.take(pieces - 1) {
             total.iter_mut().zip(part).for_each(|(total, sum)| *total += *sum);
         }
-        let offsets = if is_centred { &[0] } else { x.sums() };
+        let offsets = if is_centred { &[0] } else { std::slice::from_ref(x.sum) };
         let rows = w.rows();
         let out = DisjointSlice::new(out);
         let sums = Sums { first_token: 0, rows: 0..rows, values: total, stride: rows, offsets };
@@ -126,8 +124,8 @@ impl TernaryKernel {
         Ok(())
     }
 
-    fn check_sparse(&self, w: &PackedMatrix, x: &QuantizedActivations, cols: usize) -> Result<()> {
+    fn check_sparse(&self, w: &PackedMatrix, x: QuantizedToken<'_>) -> Result<()> {
         self.check_packing(w)?;
-        super::check_lengths(1, cols, x, 1)
+        super::check_cols(w.cols(), x.cols)
     }
 }

@@ -97,11 +97,11 @@ fn no_row_and_no_column_are_no_work() {
     for isa in Isa::available() {
         let kernel = TernaryKernel::new(isa).unwrap();
         let rows = PackedMatrix::new(&pool, &w, Order::Rows, Packing::Bits2).unwrap();
-        kernel.row_product(&pool, &rows, &x, &[], |_, _| panic!("no row")).unwrap();
+        kernel.row_product(&pool, &rows, x.one(0), &[], |_, _| panic!("no row")).unwrap();
         let columns = PackedMatrix::new(&pool, &w, Order::Columns, Packing::Bits2).unwrap();
         let mut out = [1.0; 3];
         let mut scratch = SparseScratch::new(3, 2);
-        kernel.column_product(&pool, &columns, &x, &[], &mut scratch, &mut out).unwrap();
+        kernel.column_product(&pool, &columns, x.one(0), &[], &mut scratch, &mut out).unwrap();
         assert_eq!(out, [0.0; 3]);
     }
 }

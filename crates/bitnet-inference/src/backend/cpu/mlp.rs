@@ -1,4 +1,4 @@
-//! The feed-forward half of a block: dense for many tokens, and for one token of a ReLU^2 network only what matters.
+//! The feed-forward half of a block: dense for many tokens, and for few tokens of a ReLU^2 network only what matters.
 //!
 //! With `h_n = relu(g_n)^2 u_n`, a neuron whose gate `g_n` is not positive is exactly 0: its row of `up` is not read. In
 //! front of `down` the neurons become int8; a 0 there adds nothing, and its column of `down` is not read. The result is
@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use bitnet_core::DisjointSlice;
-use bitnet_quant::{PackedLinear, Product, QuantizedActivations, Then};
+use bitnet_quant::{PackedLinear, Product, QuantizedToken, Then};
 
 use super::compute::{Compute, Input};
 use super::prepared::PreparedLinear;
@@ -17,6 +17,10 @@ use crate::activation::Activation;
 use crate::backend::Traffic;
 use crate::config::ModelConfig;
 use crate::model::Mlp;
+
+/// Up to how many tokens each has the neurons that matter to it: about where unpacking all weights once for all tokens
+/// takes as long (see docs/performance.md).
+const FEW_TOKENS: usize = 8;
 
 /// `hidden += post_norm(down(sub_norm(act(gate(n)) * up(n))))`, `n = norm(hidden)`, for the first
 /// `tokens` of the scratch buffer.
@@ -30,7 +34,7 @@ pub(super) fn mlp(
     observe: &mut dyn FnMut(Range<usize>, &[f32]),
 ) -> Result<()> {
     match part.sparse() {
-        Some(linears) if tokens == 1 => sparse(compute, config, part, linears, s, traffic)?,
+        Some(linears) if tokens <= FEW_TOKENS => sparse(compute, config, part, linears, s, tokens, traffic)?,
         _ => dense(compute, config, part, s, tokens, traffic, observe)?,
     }
     let width = tokens * config.hidden_size;
@@ -85,13 +89,13 @@ fn sparse(
     part: &Mlp<PreparedLinear>,
     [gate_linear, up_linear, down_linear]: [&PackedLinear; 3],
     s: &mut Scratch,
+    tokens: usize,
     traffic: &mut Traffic,
 ) -> Result<()> {
     let Compute { pool, floats, ternary } = compute;
     let Scratch { hidden, normed, quantized, gate, added, chosen, sparse, .. } = s;
-    let inner = config.intermediate_size;
-    let (gate, added) = (&mut gate[..inner], &mut added[..config.hidden_size]);
-    let hidden = &hidden[..config.hidden_size];
+    let (width, inner) = (config.hidden_size, config.intermediate_size);
+    let (hidden, gate) = (&hidden[..tokens * width], &mut gate[..tokens * inner]);
     let eps = config.rms_norm_eps;
     let input = Input { x: hidden, norm: Some(&part.norm), eps };
     compute.linears(input, normed, quantized, [(&part.gate, &mut *gate)])?;
@@ -99,34 +103,38 @@ fn sparse(
         compute.rms_norm(hidden, &part.norm, eps, &mut normed[..hidden.len()]);
         up_linear.quantize_input(pool, floats, &normed[..hidden.len()], quantized);
     }
+    let bytes = |linear: &PackedLinear, units: usize| (units * linear.weight().unit_bytes()) as u64;
+    traffic.weight_bytes += part.gate.weight_bytes() as u64;
 
-    // A gate that is no number is looked at, so that its neuron says so.
     chosen.resize(inner, 0);
-    let active = floats.find_above_zero(gate, chosen);
-    multiply_gate(compute, up_linear, quantized, &chosen[..active], gate)?;
+    for (token, gate) in gate.chunks_exact_mut(inner).enumerate() {
+        // A gate that is no number is looked at, so that its neuron says so.
+        let active = floats.find_above_zero(gate, chosen);
+        multiply_gate(compute, up_linear, quantized.one(token), &chosen[..active], gate)?;
+        traffic.neurons += inner as u64;
+        traffic.active_neurons += active as u64;
+        traffic.weight_bytes += bytes(up_linear, active);
+    }
     match &part.sub_norm {
         Some(norm) if down_linear.norm().is_none() => {
             quantized.quantize_normed(pool, floats, gate, norm, eps);
         }
         Some(norm) => {
-            compute.rms_norm(gate, norm, eps, &mut normed[..inner]);
-            down_linear.quantize_input(pool, floats, &normed[..inner], quantized);
+            compute.rms_norm(gate, norm, eps, &mut normed[..tokens * inner]);
+            down_linear.quantize_input(pool, floats, &normed[..tokens * inner], quantized);
         }
         None => down_linear.quantize_input(pool, floats, gate, quantized),
     }
-    let columns = floats.find_nonzero(quantized.token(0), chosen);
-    let chosen = &chosen[..columns];
-    ternary.column_product(pool, down_linear.weight(), quantized, chosen, sparse, added)?;
-    if let Some(bias) = down_linear.bias() {
-        floats.add_scaled(added, 1.0, bias);
+    for (token, added) in added[..tokens * width].chunks_exact_mut(width).enumerate() {
+        let columns = floats.find_nonzero(quantized.token(token), chosen);
+        let chosen = &chosen[..columns];
+        ternary.column_product(pool, down_linear.weight(), quantized.one(token), chosen, sparse, added)?;
+        if let Some(bias) = down_linear.bias() {
+            floats.add_scaled(added, 1.0, bias);
+        }
+        traffic.down_columns += columns as u64;
+        traffic.weight_bytes += bytes(down_linear, columns);
     }
-
-    let bytes = |linear: &PackedLinear, units: usize| (units * linear.weight().unit_bytes()) as u64;
-    traffic.neurons += inner as u64;
-    traffic.active_neurons += active as u64;
-    traffic.down_columns += columns as u64;
-    traffic.weight_bytes += part.gate.weight_bytes() as u64;
-    traffic.weight_bytes += bytes(up_linear, active) + bytes(down_linear, columns);
     Ok(())
 }
 
@@ -135,7 +143,7 @@ fn sparse(
 fn multiply_gate(
     compute: &Compute,
     up: &PackedLinear,
-    quantized: &QuantizedActivations,
+    x: QuantizedToken<'_>,
     neurons: &[u32],
     gate: &mut [f32],
 ) -> Result<()> {
@@ -146,7 +154,7 @@ fn multiply_gate(
     let count = gate.len();
     let gate = DisjointSlice::new(gate);
     let neuron = |index: usize| neurons.get(index).map_or(count, |neuron| *neuron as usize);
-    compute.ternary.row_product(&compute.pool, up.weight(), quantized, neurons, |range, products| {
+    compute.ternary.row_product(&compute.pool, up.weight(), x, neurons, |range, products| {
         // A piece of the list has all neurons up to the next piece, those between whose gate is closed as well.
         let first = if range.start == 0 { 0 } else { neuron(range.start) };
         // SAFETY: these ranges of neurons are disjoint, as the list is in order and its pieces are.

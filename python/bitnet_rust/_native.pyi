@@ -413,18 +413,43 @@ class _GenerateOptions(TypedDict, total=False):
     min_p: float
     repetition_penalty: float
     seed: int | None
-    stop: str | Iterable[str]
+    speculate: Literal["lookup"] | None
+    draft: Model | None
+    guesses: int | None
 
 @final
 class Engine:
     def __new__(
         cls,
         model: Model | str | PathLike[str] | None = None,
+    stop: str | Iterable[str]
         *,
+    dynatemp_range: float
+    dynatemp_exponent: float
+    temperature_last: bool
         backend: Backend | None = None,
         max_batch: int = 32,
         kv_memory: int | str = "2GiB",
+    typical_p: float
+    top_n_sigma: float
+    xtc_probability: float
+    xtc_threshold: float
+    mirostat: Literal[0, 2]
+    mirostat_tau: float
+    mirostat_eta: float
         kv_dtype: Literal["f32", "f16", "int8"] = "f16",
+    presence_penalty: float
+    frequency_penalty: float
+    repeat_last_n: int | None
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_penalty_last_n: int | None
+    dry_sequence_breakers: Iterable[str]
+    logit_bias: Mapping[int, float] | None
+    regex: str | None
+    json_schema: str | Mapping[str, Any] | None
+    logprobs: int | None
         context: int | None = None,
         step_tokens: int = 512,
         prefill_chunk: int = 64,
@@ -443,19 +468,32 @@ class Engine:
         self,
         prompts: Iterable[str | Iterable[SupportsIndex]],
         *,
+    @overload
         return_exceptions: Literal[False] = False,
         priority: int = 0,
         deadline: float | None = None,
         **options: Unpack[_GenerateOptions],
+        n: None = None,
     ) -> list[Generation]: ...
     @overload
     def generate(
         self,
         prompts: Iterable[str | Iterable[SupportsIndex]],
+    def submit(
+        self,
+        prompt: str | Iterable[SupportsIndex],
+        *,
+        n: int,
+        priority: int = 0,
+        deadline: float | None = None,
+        **options: Unpack[_GenerateOptions],
+    ) -> list[GenerationFuture]: ...
+    @overload
         *,
         return_exceptions: bool,
         priority: int = 0,
         deadline: float | None = None,
+        n: None = None,
         **options: Unpack[_GenerateOptions],
     ) -> list[Generation | Exception]: ...
     def stats(self) -> EngineStats: ...
@@ -466,11 +504,34 @@ class Engine:
     def __exit__(self, *exception: object) -> None: ...
     def __aenter__(self) -> Awaitable[Engine]: ...
     def __aexit__(self, *exception: object) -> Awaitable[None]: ...
+        n: None = None,
 
 @final
 class GenerationFuture:
     def result(self, timeout: float | None = None) -> Generation: ...
     def exception(self, timeout: float | None = None) -> Exception | None: ...
+    @overload
+    def generate(
+        self,
+        prompts: Iterable[str | Iterable[SupportsIndex]],
+        *,
+        n: int,
+        return_exceptions: Literal[False] = False,
+        priority: int = 0,
+        deadline: float | None = None,
+        **options: Unpack[_GenerateOptions],
+    ) -> list[list[Generation]]: ...
+    @overload
+    def generate(
+        self,
+        prompts: Iterable[str | Iterable[SupportsIndex]],
+        *,
+        n: int,
+        return_exceptions: bool,
+        priority: int = 0,
+        deadline: float | None = None,
+        **options: Unpack[_GenerateOptions],
+    ) -> list[list[Generation | Exception]]: ...
     def done(self) -> bool: ...
     def cancelled(self) -> bool: ...
     def running(self) -> bool: ...

@@ -8,6 +8,7 @@ mod config;
 mod convert;
 mod engine;
 mod error;
+mod generate_options;
 mod generation;
 mod ids;
 mod memory;

@@ -37,7 +37,7 @@ pub trait Backend: Send + Sync + Debug {
     /// What computes: instruction set, number of threads.
     fn description(&self) -> String;
 
-    /// Bytes of the prepared weights.
+    /// Bytes of memory that the prepared weights take.
     fn weight_bytes(&self) -> usize;
 
     /// How keys and values are stored where nothing else is asked for.

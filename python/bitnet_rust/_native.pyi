@@ -28,6 +28,7 @@ __all__ = [
     "Model",
     "ModelCache",
     "ModelConfig",
+    "ModelPart",
     "PhaseStats",
     "PrefixCacheStats",
     "QuantizationReport",
@@ -80,6 +81,7 @@ def load(
     packing: Literal["bits2", "base3"] | None = None,
     gguf: str = "",
     activations: Literal["int8", "float"] | None = None,
+    parts: Sequence[ModelPart] | None = None,
 ) -> Model: ...
 def convert(
     source: str | PathLike[str],
@@ -290,6 +292,17 @@ class ModelCache:
     def __exit__(self, *_exception: object) -> None: ...
 
 @final
+class ModelPart:
+    def __new__(
+        cls,
+        layers: int | None = None,
+        *,
+        threads: int | None = None,
+        isa: str | None = None,
+        packing: Literal["bits2", "base3"] | None = None,
+    ) -> ModelPart: ...
+
+@final
 class ModelConfig:
     @property
     def architecture(self) -> str: ...
@@ -407,29 +420,14 @@ class Stream:
 
 class _GenerateOptions(TypedDict, total=False):
     max_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repetition_penalty: float
-    seed: int | None
-    speculate: Literal["lookup"] | None
-    draft: Model | None
-    guesses: int | None
-
-@final
-class Engine:
-    def __new__(
-        cls,
-        model: Model | str | PathLike[str] | None = None,
     stop: str | Iterable[str]
-        *,
+    temperature: float
     dynatemp_range: float
     dynatemp_exponent: float
     temperature_last: bool
-        backend: Backend | None = None,
-        max_batch: int = 32,
-        kv_memory: int | str = "2GiB",
+    top_k: int
+    top_p: float
+    min_p: float
     typical_p: float
     top_n_sigma: float
     xtc_probability: float
@@ -437,7 +435,7 @@ class Engine:
     mirostat: Literal[0, 2]
     mirostat_tau: float
     mirostat_eta: float
-        kv_dtype: Literal["f32", "f16", "int8"] = "f16",
+    repetition_penalty: float
     presence_penalty: float
     frequency_penalty: float
     repeat_last_n: int | None
@@ -450,35 +448,37 @@ class Engine:
     regex: str | None
     json_schema: str | Mapping[str, Any] | None
     logprobs: int | None
+    seed: int | None
+    speculate: Literal["lookup"] | None
+    draft: Model | None
+    guesses: int | None
+
+@final
+class Engine:
+    def __new__(
+        cls,
+        model: Model | str | PathLike[str] | None = None,
+        *,
+        backend: Backend | None = None,
+        max_batch: int = 32,
+        kv_memory: int | str = "2GiB",
+        kv_dtype: Literal["f32", "f16", "int8"] = "f16",
         context: int | None = None,
         step_tokens: int = 512,
         prefill_chunk: int = 64,
         queue: int = 1024,
     ) -> Engine: ...
+    @overload
     def submit(
         self,
         prompt: str | Iterable[SupportsIndex],
         *,
+        n: None = None,
         priority: int = 0,
         deadline: float | None = None,
         **options: Unpack[_GenerateOptions],
     ) -> GenerationFuture: ...
     @overload
-    def generate(
-        self,
-        prompts: Iterable[str | Iterable[SupportsIndex]],
-        *,
-    @overload
-        return_exceptions: Literal[False] = False,
-        priority: int = 0,
-        deadline: float | None = None,
-        **options: Unpack[_GenerateOptions],
-        n: None = None,
-    ) -> list[Generation]: ...
-    @overload
-    def generate(
-        self,
-        prompts: Iterable[str | Iterable[SupportsIndex]],
     def submit(
         self,
         prompt: str | Iterable[SupportsIndex],
@@ -489,27 +489,27 @@ class Engine:
         **options: Unpack[_GenerateOptions],
     ) -> list[GenerationFuture]: ...
     @overload
+    def generate(
+        self,
+        prompts: Iterable[str | Iterable[SupportsIndex]],
         *,
+        n: None = None,
+        return_exceptions: Literal[False] = False,
+        priority: int = 0,
+        deadline: float | None = None,
+        **options: Unpack[_GenerateOptions],
+    ) -> list[Generation]: ...
+    @overload
+    def generate(
+        self,
+        prompts: Iterable[str | Iterable[SupportsIndex]],
+        *,
+        n: None = None,
         return_exceptions: bool,
         priority: int = 0,
         deadline: float | None = None,
-        n: None = None,
         **options: Unpack[_GenerateOptions],
     ) -> list[Generation | Exception]: ...
-    def stats(self) -> EngineStats: ...
-    def close(self, *, cancel: bool = False) -> None: ...
-    @property
-    def closed(self) -> bool: ...
-    def __enter__(self) -> Engine: ...
-    def __exit__(self, *exception: object) -> None: ...
-    def __aenter__(self) -> Awaitable[Engine]: ...
-    def __aexit__(self, *exception: object) -> Awaitable[None]: ...
-        n: None = None,
-
-@final
-class GenerationFuture:
-    def result(self, timeout: float | None = None) -> Generation: ...
-    def exception(self, timeout: float | None = None) -> Exception | None: ...
     @overload
     def generate(
         self,
@@ -532,6 +532,19 @@ class GenerationFuture:
         deadline: float | None = None,
         **options: Unpack[_GenerateOptions],
     ) -> list[list[Generation | Exception]]: ...
+    def stats(self) -> EngineStats: ...
+    def close(self, *, cancel: bool = False) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    def __enter__(self) -> Engine: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def __aenter__(self) -> Awaitable[Engine]: ...
+    def __aexit__(self, *exception: object) -> Awaitable[None]: ...
+
+@final
+class GenerationFuture:
+    def result(self, timeout: float | None = None) -> Generation: ...
+    def exception(self, timeout: float | None = None) -> Exception | None: ...
     def done(self) -> bool: ...
     def cancelled(self) -> bool: ...
     def running(self) -> bool: ...

@@ -14,6 +14,7 @@ mod ids;
 mod memory;
 mod model;
 mod model_cache;
+mod model_part;
 mod prompt;
 mod quantize;
 mod sampling;
@@ -39,6 +40,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<model::Model>()?;
     module.add_class::<model_cache::ModelCache>()?;
+    module.add_class::<model_part::ModelPart>()?;
     module.add_class::<config::ModelConfig>()?;
     module.add_class::<tokenizer::Tokenizer>()?;
     module.add_class::<generation::Generation>()?;

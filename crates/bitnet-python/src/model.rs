@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitnet_inference::backend::cpu::CpuOptions;
-use bitnet_inference::{EmbedOptions, Error, LoadOptions, LoadedModel, Message};
+use bitnet_inference::{Checkpoint, EmbedOptions, Error, LoadOptions, LoadedModel, Message};
 use numpy::PyArrayDyn;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -18,6 +18,7 @@ use crate::error::{Failure, exception};
 use crate::generate_options::generate_options;
 use crate::generation::Generation;
 use crate::ids::token_ids;
+use crate::model_part::{ModelPart, split};
 use crate::prompt::OwnedPrompt;
 use crate::stream::Stream;
 use crate::tokenizer::Tokenizer;
@@ -38,11 +39,11 @@ pub(crate) struct Model {
 /// and values, "f32" (loses nothing), "f16" or "int8"; packing that of ternary weights, "bits2" or "base3", by default
 /// the faster one. gguf decides what a GGUF file leaves open, "activation=silu,i2_s=64,pre=qwen2,pooling=last" or a part
 /// of it; the decisions of summary() say what was. activations is what ternary weights multiply, "int8" or "float", by
-/// default what the checkpoint says. Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError,
-/// HubError, OptionError.
+/// default what the checkpoint says. parts are ModelParts that run the layers one after another, with the same results.
+/// Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError, HubError, OptionError.
 #[pyfunction]
 #[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None, gguf = "",
-                    activations = None))]
+                    activations = None, parts = None))]
 #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
 pub(crate) fn load(
     py: Python<'_>,
@@ -53,10 +54,20 @@ pub(crate) fn load(
     packing: Option<&str>,
     gguf: &str,
     activations: Option<&str>,
+    parts: Option<Vec<ModelPart>>,
 ) -> Result<Model, Failure> {
     let options = load_options(device, threads, kv_cache, packing, gguf, activations)?;
     let name = path_or_id.map(model_name).transpose()?;
-    Ok(Model::new(py.detach(|| LoadedModel::load(name.as_deref(), &options))?))
+    let Some(parts) = parts else {
+        return Ok(Model::new(py.detach(|| LoadedModel::load(name.as_deref(), &options))?));
+    };
+    let loaded = py.detach(|| {
+        let checkpoint = Checkpoint::find(name.as_deref(), &options.gguf)?;
+        LoadedModel::from_checkpoint_on(&checkpoint, &options, |model, _| {
+            split(model, &parts, options.threads, options.cpu)
+        })
+    });
+    Ok(Model::new(loaded?))
 }
 
 #[pymethods]

@@ -28,6 +28,7 @@ __all__ = [
     "Model",
     "ModelCache",
     "ModelConfig",
+    "ModelPart",
     "PhaseStats",
     "PrefixCacheStats",
     "QuantizationReport",
@@ -80,6 +81,7 @@ def load(
     packing: Literal["bits2", "base3"] | None = None,
     gguf: str = "",
     activations: Literal["int8", "float"] | None = None,
+    parts: Sequence[ModelPart] | None = None,
 ) -> Model: ...
 def convert(
     source: str | PathLike[str],
@@ -290,6 +292,17 @@ class ModelCache:
     def __exit__(self, *_exception: object) -> None: ...
 
 @final
+class ModelPart:
+    def __new__(
+        cls,
+        layers: int | None = None,
+        *,
+        threads: int | None = None,
+        isa: str | None = None,
+        packing: Literal["bits2", "base3"] | None = None,
+    ) -> ModelPart: ...
+
+@final
 class ModelConfig:
     @property
     def architecture(self) -> str: ...
@@ -407,13 +420,38 @@ class Stream:
 
 class _GenerateOptions(TypedDict, total=False):
     max_tokens: int
+    stop: str | Iterable[str]
     temperature: float
+    dynatemp_range: float
+    dynatemp_exponent: float
+    temperature_last: bool
     top_k: int
     top_p: float
     min_p: float
+    typical_p: float
+    top_n_sigma: float
+    xtc_probability: float
+    xtc_threshold: float
+    mirostat: Literal[0, 2]
+    mirostat_tau: float
+    mirostat_eta: float
     repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    repeat_last_n: int | None
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_penalty_last_n: int | None
+    dry_sequence_breakers: Iterable[str]
+    logit_bias: Mapping[int, float] | None
+    regex: str | None
+    json_schema: str | Mapping[str, Any] | None
+    logprobs: int | None
     seed: int | None
-    stop: str | Iterable[str]
+    speculate: Literal["lookup"] | None
+    draft: Model | None
+    guesses: int | None
 
 @final
 class Engine:
@@ -430,19 +468,32 @@ class Engine:
         prefill_chunk: int = 64,
         queue: int = 1024,
     ) -> Engine: ...
+    @overload
     def submit(
         self,
         prompt: str | Iterable[SupportsIndex],
         *,
+        n: None = None,
         priority: int = 0,
         deadline: float | None = None,
         **options: Unpack[_GenerateOptions],
     ) -> GenerationFuture: ...
     @overload
+    def submit(
+        self,
+        prompt: str | Iterable[SupportsIndex],
+        *,
+        n: int,
+        priority: int = 0,
+        deadline: float | None = None,
+        **options: Unpack[_GenerateOptions],
+    ) -> list[GenerationFuture]: ...
+    @overload
     def generate(
         self,
         prompts: Iterable[str | Iterable[SupportsIndex]],
         *,
+        n: None = None,
         return_exceptions: Literal[False] = False,
         priority: int = 0,
         deadline: float | None = None,
@@ -453,11 +504,34 @@ class Engine:
         self,
         prompts: Iterable[str | Iterable[SupportsIndex]],
         *,
+        n: None = None,
         return_exceptions: bool,
         priority: int = 0,
         deadline: float | None = None,
         **options: Unpack[_GenerateOptions],
     ) -> list[Generation | Exception]: ...
+    @overload
+    def generate(
+        self,
+        prompts: Iterable[str | Iterable[SupportsIndex]],
+        *,
+        n: int,
+        return_exceptions: Literal[False] = False,
+        priority: int = 0,
+        deadline: float | None = None,
+        **options: Unpack[_GenerateOptions],
+    ) -> list[list[Generation]]: ...
+    @overload
+    def generate(
+        self,
+        prompts: Iterable[str | Iterable[SupportsIndex]],
+        *,
+        n: int,
+        return_exceptions: bool,
+        priority: int = 0,
+        deadline: float | None = None,
+        **options: Unpack[_GenerateOptions],
+    ) -> list[list[Generation | Exception]]: ...
     def stats(self) -> EngineStats: ...
     def close(self, *, cancel: bool = False) -> None: ...
     @property

@@ -84,6 +84,82 @@ def test_chunks_come_once_and_concatenate(engine: bn.Engine) -> None:
     assert list(text) == []
 
 
+def test_samples_of_a_prompt_share_it_and_differ(model: bn.Model) -> None:
+    ids = model.tokenizer.encode(PROMPT * 12)
+    options: Any = {"max_tokens": 12, "temperature": 1.0}
+    with bn.Engine(model, kv_memory="64MiB") as engine:
+        texts = [text.result().token_ids for text in engine.submit(ids, n=4, seed=2**64 - 2, **options)]
+        stats = engine.stats()
+    seeds = [2**64 - 2, 2**64 - 1, 0, 1]
+    assert texts == [model.generate(ids, seed=seed, **options).token_ids for seed in seeds]
+    assert len({*map(tuple, texts)}) == 4
+    # The first reads all of the prompt; each of the others computes its last token, for the output.
+    phases = (stats.prefill, stats.decode, stats.mixed)
+    assert sum(phase.prefill_tokens for phase in phases) == len(ids) > 64
+    assert stats.prefix_cache.reused_tokens == 3 * (len(ids) - 1)
+
+
+def test_one_sample_is_a_list_of_the_same_text(engine: bn.Engine) -> None:
+    options: Any = {"max_tokens": 8, "temperature": 1.0, "seed": 3}
+    expected = engine.submit(PROMPT, **options).result().token_ids
+    (text,) = engine.submit(PROMPT, n=1, **options)
+    assert text.result().token_ids == expected
+    ((one,),) = engine.generate([PROMPT], n=1, **options)
+    assert one.token_ids == expected
+
+
+def test_samples_of_many_prompts_are_lists_in_their_order(model: bn.Model) -> None:
+    prompts: list[Any] = [PROMPT, "", 7, "It is time"]
+    options: Any = {"max_tokens": 8, "temperature": 1.0, "seed": 3}
+    with bn.Engine(model, max_batch=2, queue=2, kv_memory="64MiB") as engine:
+        lists = engine.generate(prompts, n=3, return_exceptions=True, **options)
+        assert engine.generate([], n=3) == []
+        with pytest.raises(bn.PromptError, match="empty"):
+            engine.generate(prompts, n=3, **options)
+    kinds = [bn.Generation, bn.PromptError, TypeError, bn.Generation]
+    assert [[type(text) for text in texts] for texts in lists] == [[kind] * 3 for kind in kinds]
+    for prompt, texts in zip(prompts, lists, strict=True):
+        for seed, text in enumerate(texts, start=3):
+            if isinstance(text, bn.Generation):
+                alone = model.generate(prompt, max_tokens=8, temperature=1.0, seed=seed)
+                assert (text.seed, text.token_ids) == (seed, alone.token_ids)
+
+
+def test_seeds_of_samples_are_drawn_where_there_is_none(engine: bn.Engine) -> None:
+    async def run() -> list[bn.Generation]:
+        return await asyncio.gather(*engine.submit(PROMPT, n=3, temperature=1.5, max_tokens=20))
+
+    texts = asyncio.run(run())
+    assert len({text.seed for text in texts}) == len({text.text for text in texts}) == 3
+
+
+def test_samples_that_the_queue_does_not_hold_are_none(model: bn.Model) -> None:
+    with bn.Engine(model, max_batch=1, queue=2, kv_memory="64MiB") as engine:
+        with pytest.raises(bn.QueueFullError):
+            engine.submit(PROMPT, n=50, max_tokens=LONG)
+        eventually(lambda: engine.stats().requests.active == 0)
+        assert engine.stats().requests.finished["cancelled"] == engine.stats().requests.submitted
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.8, "seed": 5, "repetition_penalty": 1.1}])
+def test_guesses_change_no_text(model: bn.Model, options: Any) -> None:
+    prompts = [model.tokenizer.encode(prompt) * 3 for prompt in PROMPTS]
+    sources: list[Any] = [{"speculate": "lookup"}, {"draft": model}]
+    for source in sources:
+        with bn.Engine(model, kv_memory="64MiB") as engine:
+            expected = engine.generate(prompts, max_tokens=30, **options)
+            assert engine.stats().speculation.proposed == 0
+            texts = engine.generate(prompts, max_tokens=30, guesses=4, **source, **options)
+            speculation = engine.stats().speculation
+            chosen = engine.generate(prompts, max_tokens=30, **source, **options)
+        assert [text.token_ids for text in texts] == [text.token_ids for text in expected]
+        assert [text.token_ids for text in chosen] == [text.token_ids for text in expected]
+        assert speculation.proposed == sum(text.guesses_proposed for text in texts) > 0
+        assert speculation.accepted == sum(text.guesses_accepted for text in texts)
+        # The model knows what it says itself; a text that is drawn need not repeat itself.
+        assert speculation.accepted > 0 or "speculate" in source
+
+
 def test_tasks_share_a_loop(model: bn.Model, engine: bn.Engine) -> None:
     async def streamed(prompt: str) -> str:
         return "".join([chunk.text async for chunk in engine.submit(prompt, max_tokens=30)])
@@ -215,6 +291,14 @@ def test_one_request_fails_and_the_engine_lives_on(engine: bn.Engine) -> None:
         (lambda e: e.submit("a", deadline=float("nan")), bn.OptionError, "deadline"),
         (lambda e: e.submit("a", priority=2**40), bn.OptionError, "priority"),
         (lambda e: e.submit("a", max_tokens=0), bn.OptionError, "max_tokens"),
+        (lambda e: e.submit("a", n=0), bn.OptionError, "n must be at least 1, not 0"),
+        (lambda e: e.generate(["a"], n=-2, return_exceptions=True), bn.OptionError, "n must be at least 1"),
+        (lambda e: e.submit("a", n="two"), TypeError, "'n'"),
+        (lambda e: e.submit("a", speculate="ngram"), bn.OptionError, "speculate must be lookup, not ngram"),
+        (lambda e: e.submit("a", guesses=2), bn.OptionError, "guesses must be used with speculate or draft"),
+        (lambda e: e.submit("a", guesses=0, speculate="lookup"), bn.OptionError, "at least 1, not 0"),
+        (lambda e: e.submit("a", draft="a/model"), TypeError, "'draft': must be a Model or None"),
+        (lambda e: e.submit("a", draft=bn.load(), speculate="lookup"), bn.OptionError, "draft must be None"),
         (lambda e: e.submit("a", temperature="hot"), TypeError, "temperature"),
         (lambda e: e.submit("a", warmth=1), TypeError, "warmth"),
         (lambda e: e.submit(None), TypeError, "prompt"),

@@ -9,7 +9,31 @@ from typing import Any
 import bitnet_rust as bn
 import pytest
 
-BYTES = bn.load().summary()["weight_bytes"]
+
+def resident(**options: Any) -> int:
+    """Bytes that the embedded model counts for."""
+    with bn.ModelCache("1GiB") as cache:
+        cache.get(**options)
+        return cache.stats()["resident_bytes"]
+
+
+BYTES = resident()
+
+
+@pytest.mark.parametrize("packing", ["bits2", "base3"])
+def test_the_bytes_are_those_that_are_held(packing: Any) -> None:
+    with bn.ModelCache("1GiB") as cache:
+        before = bn.memory_stats().live_bytes
+        try:
+            summary = cache.get(packing=packing).summary()
+        except bn.DeviceError as error:
+            pytest.skip(str(error))
+        held = bn.memory_stats().live_bytes - before
+        counted = cache.stats()["resident_bytes"]
+    # What is repacked lies in the pool; beside it are the embedding as it was read, in bfloat16, and norms.
+    embedding = summary["vocab_size"] * summary["hidden_size"]
+    norms = summary["parameters"] - summary["ternary_parameters"] - embedding
+    assert counted == pytest.approx(held + 2 * embedding + 4 * norms, rel=0.01)
 
 
 def test_a_model_is_loaded_once(tiny: Path) -> None:

@@ -131,6 +131,23 @@ fn a_prompt_that_fails_is_a_row_and_the_rest_goes_on() {
 }
 
 #[test]
+fn rows_are_the_same_with_guesses() {
+    let folder = Folder::new();
+    let input = folder.prompts(12);
+    let plain = folder.name("plain.jsonl");
+    succeeds(&input, &plain, &SEEDED);
+    let model = super::root().join("tests/fixtures/bitnet-tiny");
+    for (name, source) in
+        [("lookup", ["--speculate", "lookup"]), ("draft", ["--draft", model.to_str().unwrap()])]
+    {
+        let output = folder.name(&format!("{name}.jsonl"));
+        let (status, stderr) = batch(&input, &output, &[&SEEDED[..], &source, &["--guesses", "3"]].concat());
+        assert!(status == Some(0) && stderr.contains(" guesses right; "), "{stderr}");
+        assert_eq!(rows(&output), rows(&plain));
+    }
+}
+
+#[test]
 fn questions_go_through_the_template() {
     let folder = Folder::new();
     let (input, output) = (folder.write("a.txt", "Who are you?\n"), folder.name("out.txt"));
@@ -173,9 +190,11 @@ fn a_killed_run_goes_on_without_losing_or_repeating_a_row() {
     refuses(&input, &killed, &SEEDED, 1, "--resume goes on, --force begins anew");
     let rows_before = fs::read(&partial).unwrap();
     let torn = |tail: &[u8]| fs::write(&partial, [&rows_before, tail].concat()).unwrap();
-    for tail in [&b"{\"index\":"[..], b"\0\0\0\0\n"] {
+    // Guesses are nothing that rows depend on.
+    let with_guesses = &["--speculate", "lookup"][..];
+    for (tail, guesses) in [(&b"{\"index\":"[..], &[][..]), (b"\0\0\0\0\n", with_guesses)] {
         torn(tail);
-        succeeds(&input, &killed, &[&SEEDED[..], &["--resume"]].concat());
+        succeeds(&input, &killed, &[&SEEDED[..], guesses, &["--resume"]].concat());
         assert_eq!(fs::read(&killed).unwrap(), fs::read(&whole).unwrap());
     }
     let (status, stderr) = batch(&input, &killed, &[&SEEDED[..], &["--resume"]].concat());

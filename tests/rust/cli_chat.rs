@@ -34,6 +34,26 @@ fn answers_are_those_to_the_whole_conversation() {
 }
 
 #[test]
+fn answers_are_the_same_with_guesses() {
+    let model = root().join("tests/fixtures/bitnet-tiny");
+    let lines = ["Say it again and again and again.", "Again.", "/stats"];
+    let answers = |args: &[&str]| {
+        let (stdout, stderr) =
+            chat(&[&["-n", "24", "--temperature", "0.7", "--seed", "3"], args].concat(), &lines);
+        assert_eq!(stderr, "");
+        let (answers, statistics) = stdout.split_once("answers   2, ").unwrap();
+        (answers.to_owned(), statistics.lines().find(|line| line.starts_with("guesses ")).map(str::to_owned))
+    };
+    let (expected, none) = answers(&[]);
+    assert_eq!(none, None);
+    for source in [["--speculate", "lookup"], ["--draft", model.to_str().unwrap()]] {
+        let (got, guesses) = answers(&[&source[..], &["--guesses", "3"]].concat());
+        assert_eq!(got, expected);
+        assert!(guesses.is_some_and(|line| line.ends_with(" right")), "{source:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_a_line_and_the_chat_goes_on() {
     let lines = [
         "/halp",

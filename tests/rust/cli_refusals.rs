@@ -50,6 +50,9 @@ fn options_out_of_range_are_wrong_use() {
         ("--regex", &["(", "a(?=b)"]),
         ("--json-schema", &["{", "{\"type\": \"whole\"}"]),
         ("--seed", &["-1", "18446744073709551616"]),
+        ("--speculate", &["ngram", ""]),
+        ("--draft", &[""]),
+        ("--guesses", &["0", "-1", "many"]),
         ("--stop", &[""]),
         ("--threads", &["0", "-1", "two"]),
         ("--device", &["gpu", ""]),
@@ -69,6 +72,27 @@ fn options_out_of_range_are_wrong_use() {
 fn options_are_checked_before_the_model_is_loaded() {
     refuses(&["run", "/no/such/model", "-p", "x", "--top-p", "2"], USAGE, "--top-p");
     refuses(&["run", "/no/such/model", "-p", ""], USAGE, "the prompt is empty");
+}
+
+#[test]
+fn guesses_that_cannot_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let prompts = folder.path().join("prompts.txt");
+    std::fs::write(&prompts, "The\n").unwrap();
+    let (prompts, results) = (prompts.to_str().unwrap(), folder.path().join("results.txt"));
+    let results = results.to_str().unwrap();
+    let micro = fixtures().join("micro");
+    for command in [&["run", "-p", "x"][..], &["chat"], &["batch", "-i", prompts, "-o", results]] {
+        let refuses =
+            |args: &[&str], status: i32, fact: &str| refuses(&[command, args].concat(), status, fact);
+        refuses(&["--guesses", "3"], USAGE, "--speculate <FROM>|--draft <MODEL>");
+        refuses(&["--speculate", "lookup", "--draft", "x"], USAGE, "cannot be used with");
+        refuses(&["--speculate", "ngram"], USAGE, "--speculate");
+        refuses(&["--draft", "/no/such/model"], FAILURE, "/no/such/model");
+        // For one prompt among many as well: nothing was begun.
+        refuses(&["--draft", micro.to_str().unwrap()], USAGE, "--draft must be a model with the same tokens");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use bitnet_inference::speculation::Guesses;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -30,6 +31,14 @@ pub(crate) fn note(line: &str) {
     let words = line.split(char::is_control).map(str::trim).filter(|part| !part.is_empty());
     // There is nowhere to say that standard error is closed.
     drop(writeln!(io::stderr(), "{}", words.collect::<Vec<_>>().join(" ")));
+}
+
+/// "3 of 8 guesses right; ", or nothing where nothing was guessed.
+pub(crate) fn guesses(guesses: Guesses) -> String {
+    match guesses {
+        Guesses { proposed: 0, .. } => String::new(),
+        Guesses { proposed, accepted } => format!("{accepted} of {proposed} guesses right; "),
+    }
 }
 
 /// A number in groups of three digits.

@@ -21,9 +21,8 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     if prompt.is_empty() {
         return Err(Error::EmptyPrompt.into());
     }
-    let draft = args.speculation.draft.clone().map(|draft| args.model.beside(draft).load()).transpose()?;
-    options.speculation = args.speculation.speculation(draft);
-    let model = args.model.load()?;
+    let (model, speculation) = args.generate.speculation.load(&args.model)?;
+    options.speculation = speculation;
     for guess in model.summary().decisions.iter().filter(|decision| decision.is_guess) {
         output::note(&format!("note: {guess}"));
     }
@@ -103,10 +102,7 @@ impl<'a> Report<'a> {
 
 fn statistics(generation: &Generation) -> String {
     let Timings { prefill_tokens_per_s, decode_tokens_per_s, .. } = generation.timings;
-    let guesses = match generation.guesses {
-        Guesses { proposed: 0, .. } => String::new(),
-        Guesses { proposed, accepted } => format!("{accepted} of {proposed} guesses right; "),
-    };
+    let guesses = output::guesses(generation.guesses);
     format!(
         "prompt: {} tokens, {prefill_tokens_per_s:.1} tokens/s; text: {} tokens, {decode_tokens_per_s:.1} tokens/s; \
          {guesses}finish: {}",

@@ -5,11 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitnet_inference::backend::cpu::CpuOptions;
-use bitnet_inference::speculation::Source;
-use bitnet_inference::{
-    EmbedOptions, Error, GenerateOptions, LoadOptions, LoadedModel, Message, SamplingOptions, Speculation,
-    TokenStream,
-};
+use bitnet_inference::{Checkpoint, EmbedOptions, Error, LoadOptions, LoadedModel, Message};
 use numpy::PyArrayDyn;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -19,10 +15,11 @@ use crate::array::to_numpy;
 use crate::config::ModelConfig;
 use crate::convert::to_python;
 use crate::error::{Failure, exception};
+use crate::generate_options::generate_options;
 use crate::generation::Generation;
 use crate::ids::token_ids;
+use crate::model_part::{ModelPart, split};
 use crate::prompt::OwnedPrompt;
-use crate::sampling::sampling;
 use crate::stream::Stream;
 use crate::tokenizer::Tokenizer;
 
@@ -42,11 +39,11 @@ pub(crate) struct Model {
 /// and values, "f32" (loses nothing), "f16" or "int8"; packing that of ternary weights, "bits2" or "base3", by default
 /// the faster one. gguf decides what a GGUF file leaves open, "activation=silu,i2_s=64,pre=qwen2,pooling=last" or a part
 /// of it; the decisions of summary() say what was. activations is what ternary weights multiply, "int8" or "float", by
-/// default what the checkpoint says. Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError,
-/// HubError, OptionError.
+/// default what the checkpoint says. parts are ModelParts that run the layers one after another, with the same results.
+/// Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError, HubError, OptionError.
 #[pyfunction]
 #[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None, gguf = "",
-                    activations = None))]
+                    activations = None, parts = None))]
 #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
 pub(crate) fn load(
     py: Python<'_>,
@@ -57,10 +54,20 @@ pub(crate) fn load(
     packing: Option<&str>,
     gguf: &str,
     activations: Option<&str>,
+    parts: Option<Vec<ModelPart>>,
 ) -> Result<Model, Failure> {
     let options = load_options(device, threads, kv_cache, packing, gguf, activations)?;
     let name = path_or_id.map(model_name).transpose()?;
-    Ok(Model::new(py.detach(|| LoadedModel::load(name.as_deref(), &options))?))
+    let Some(parts) = parts else {
+        return Ok(Model::new(py.detach(|| LoadedModel::load(name.as_deref(), &options))?));
+    };
+    let loaded = py.detach(|| {
+        let checkpoint = Checkpoint::find(name.as_deref(), &options.gguf)?;
+        LoadedModel::from_checkpoint_on(&checkpoint, &options, |model, _| {
+            split(model, &parts, options.threads, options.cpu)
+        })
+    });
+    Ok(Model::new(loaded?))
 }
 
 #[pymethods]
@@ -191,9 +198,7 @@ impl Model {
     /// and without, and faster where guesses are right.
     ///
     /// Raises PromptError, ContextLengthError, OptionError, TokenizerError.
-    #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
-    #[pyo3(signature = (prompt, *, max_tokens = 128, stop = None, speculate = None, draft = None, guesses = None,
-                        **options),
+    #[pyo3(signature = (prompt, **options),
            text_signature = "($self, prompt, *, max_tokens=128, stop=(), temperature=0.0, dynatemp_range=0.0, \
                              dynatemp_exponent=1.0, temperature_last=False, top_k=0, top_p=1.0, min_p=0.0, \
                              typical_p=1.0, top_n_sigma=0.0, xtc_probability=0.0, xtc_threshold=0.1, mirostat=0, \
@@ -207,20 +212,13 @@ impl Model {
         &self,
         py: Python<'_>,
         prompt: &Bound<'_, PyAny>,
-        max_tokens: i64,
-        stop: Option<&Bound<'_, PyAny>>,
-        speculate: Option<&str>,
-        draft: Option<&Self>,
-        guesses: Option<i64>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> Result<Generation, Failure> {
-        self.stream(py, prompt, max_tokens, stop, speculate, draft, guesses, options)?.finish(py)
+        self.stream(py, prompt, options)?.finish(py)
     }
 
     /// Continue prompt and return an iterator over the chunks as they come. Options as generate().
-    #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
-    #[pyo3(signature = (prompt, *, max_tokens = 128, stop = None, speculate = None, draft = None, guesses = None,
-                        **options),
+    #[pyo3(signature = (prompt, **options),
            text_signature = "($self, prompt, *, max_tokens=128, stop=(), temperature=0.0, dynatemp_range=0.0, \
                              dynatemp_exponent=1.0, temperature_last=False, top_k=0, top_p=1.0, min_p=0.0, \
                              typical_p=1.0, top_n_sigma=0.0, xtc_probability=0.0, xtc_threshold=0.1, mirostat=0, \
@@ -234,15 +232,11 @@ impl Model {
         &self,
         py: Python<'_>,
         prompt: &Bound<'_, PyAny>,
-        max_tokens: i64,
-        stop: Option<&Bound<'_, PyAny>>,
-        speculate: Option<&str>,
-        draft: Option<&Self>,
-        guesses: Option<i64>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> Result<Stream, Failure> {
-        let speculation = speculation(speculate, draft, guesses)?;
-        Ok(Stream::new(self.start(py, prompt, max_tokens, sampling(options)?, stop, speculation)?))
+        let options = generate_options(options)?;
+        let prompt = OwnedPrompt::new(prompt)?;
+        Ok(Stream::new(py.detach(|| self.model.stream(prompt.get(), &options))?))
     }
 
     fn __repr__(&self) -> String {
@@ -265,30 +259,6 @@ impl Model {
     pub(crate) fn loaded(&self) -> &Arc<LoadedModel> {
         &self.model
     }
-
-    fn start(
-        &self,
-        py: Python<'_>,
-        prompt: &Bound<'_, PyAny>,
-        max_tokens: i64,
-        sampling: SamplingOptions,
-        stop: Option<&Bound<'_, PyAny>>,
-        speculation: Option<Speculation>,
-    ) -> Result<TokenStream, Failure> {
-        let options = GenerateOptions { speculation, ..generate_options(max_tokens, sampling, stop)? };
-        let prompt = OwnedPrompt::new(prompt)?;
-        Ok(py.detach(|| self.model.stream(prompt.get(), &options))?)
-    }
-}
-
-/// The options of everything that generates, without guesses.
-pub(crate) fn generate_options(
-    max_tokens: i64,
-    sampling: SamplingOptions,
-    stop: Option<&Bound<'_, PyAny>>,
-) -> Result<GenerateOptions, Failure> {
-    let (max_tokens, stop) = (count("max_tokens", max_tokens)?, texts(stop)?);
-    Ok(GenerateOptions { max_tokens, sampling, stop, speculation: None })
 }
 
 /// The options of [`load`] and of whatever else loads a model.
@@ -327,34 +297,6 @@ pub(crate) fn check_signals() -> PyResult<()> {
 pub(crate) fn count(name: &'static str, value: i64) -> Result<usize, Failure> {
     let expected = "at least 0";
     usize::try_from(value).map_err(|_| Error::InvalidOption { name, expected, got: value.to_string() }.into())
-}
-
-/// Guesses of next tokens: from the text, or from a draft model.
-fn speculation(
-    speculate: Option<&str>,
-    draft: Option<&Model>,
-    guesses: Option<i64>,
-) -> Result<Option<Speculation>, Failure> {
-    let guesses = guesses.map(|guesses| count("guesses", guesses)).transpose()?;
-    let source = match (speculate, draft) {
-        (None, None) => return Ok(None),
-        (Some(_), Some(_)) => {
-            let (expected, got) = ("None where speculate is given", "a model".to_owned());
-            return Err(Error::InvalidOption { name: "draft", expected, got }.into());
-        }
-        (Some(speculate), None) => speculate.parse()?,
-        (None, Some(draft)) => Source::Draft(Arc::clone(&draft.model)),
-    };
-    Ok(Some(Speculation { source, guesses }))
-}
-
-/// Stop strings: one text, or several.
-fn texts(stop: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
-    let Some(stop) = stop else { return Ok(Vec::new()) };
-    if let Ok(text) = stop.extract::<String>() {
-        return Ok(vec![text]);
-    }
-    several("stop", stop)
 }
 
 /// Several texts.

@@ -15,8 +15,9 @@ use crate::model::{Model, load_options, model_name};
 ///
 /// budget is a number of bytes or a text like "4GiB". The least recently used model gives way when another is loaded; one
 /// that is in use, of which there is a Model, never does. Threads that ask for the same model wait for one load of it.
-/// The size of a model is that of its weights, weight_bytes of summary(); it is known once the model is loaded, so memory
-/// holds that model beside those that then give way. As a context manager it is cleared at the end. Raises OptionError.
+/// The size of a model is that of its weights as they are kept to run it, not the weight_bytes of summary(); texts and
+/// the tokenizer come on top. It is known once the model is loaded, so memory holds that model beside those that then give
+/// way. As a context manager it is cleared at the end. Raises OptionError.
 #[pyclass(frozen, module = "bitnet_rust")]
 pub(crate) struct ModelCache {
     models: bitnet_inference::ModelCache,

@@ -5,36 +5,14 @@ use std::collections::BTreeMap;
 use bitnet_inference::{ConstraintSpec, DryOptions, Error, MirostatOptions, SamplingOptions};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyString;
 
 use crate::error::Failure;
 use crate::model::{count, several};
 
-/// Sampling options by their names.
-///
-/// Raises OptionError for values that cannot be, TypeError for a name that is not known and for another type.
-pub(crate) fn sampling(options: Option<&Bound<'_, PyDict>>) -> Result<SamplingOptions, Failure> {
-    let mut arguments = Arguments::default();
-    for (name, value) in options.into_iter().flatten() {
-        let name: String = name.extract()?;
-        arguments.set(&name, &value).map_err(|failure| of_argument(value.py(), &name, failure))?;
-    }
-    arguments.options()
-}
-
-/// Says which argument had the wrong type, as Python does.
-fn of_argument(py: Python<'_>, name: &str, failure: Failure) -> Failure {
-    match failure {
-        Failure::Python(error) if error.is_instance_of::<PyTypeError>(py) => {
-            PyTypeError::new_err(format!("argument '{name}': {}", error.value(py))).into()
-        }
-        other => other,
-    }
-}
-
 /// What is made of several arguments together, and the rest.
 #[derive(Default)]
-struct Arguments {
+pub(crate) struct SamplingArguments {
     sampling: SamplingOptions,
     mirostat: i64,
     mirostat_options: MirostatOptions,
@@ -42,9 +20,11 @@ struct Arguments {
     json_schema: Option<String>,
 }
 
-impl Arguments {
-    /// Sets one argument.
-    fn set(&mut self, name: &str, value: &Bound<'_, PyAny>) -> Result<(), Failure> {
+impl SamplingArguments {
+    /// Sets one argument by its name.
+    ///
+    /// Raises OptionError for values that cannot be, TypeError for a name that is not known and for another type.
+    pub(crate) fn set(&mut self, name: &str, value: &Bound<'_, PyAny>) -> Result<(), Failure> {
         let to = &mut self.sampling;
         match name {
             "temperature" => to.temperature = value.extract()?,
@@ -75,7 +55,8 @@ impl Arguments {
         Ok(())
     }
 
-    fn options(self) -> Result<SamplingOptions, Failure> {
+    /// What all of them say together. Raises OptionError where they do not go together.
+    pub(crate) fn options(self) -> Result<SamplingOptions, Failure> {
         let mirostat = match self.mirostat {
             0 => None,
             2 => Some(self.mirostat_options),
@@ -109,7 +90,7 @@ fn set_dry(to: &mut DryOptions, name: &str, value: &Bound<'_, PyAny>) -> Result<
 }
 
 /// A number of things, or None.
-fn number(name: &'static str, value: &Bound<'_, PyAny>) -> Result<Option<usize>, Failure> {
+pub(crate) fn number(name: &'static str, value: &Bound<'_, PyAny>) -> Result<Option<usize>, Failure> {
     value.extract::<Option<i64>>()?.map(|value| count(name, value)).transpose()
 }
 

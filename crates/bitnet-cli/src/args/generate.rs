@@ -18,12 +18,10 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) prompt: PromptArgs,
     #[command(flatten)]
-    generate: GenerateArgs,
+    pub(crate) generate: GenerateArgs,
     /// With --json: the log-probability of each token, and of the N most probable ones in its place
     #[arg(long, value_name = "N", requires = "json")]
     logprobs: Option<usize>,
-    #[command(flatten)]
-    pub(crate) speculation: SpeculationArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Print one JSON object instead of the text
@@ -32,11 +30,10 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
-    /// As the library takes them.
+    /// As the library takes them, without guesses.
     pub(crate) fn options(&self) -> Result<GenerateOptions, Failure> {
         let mut options = self.generate.options()?;
         options.sampling.logprobs = self.logprobs;
-        options.speculation = self.speculation.speculation(None);
         Ok(options)
     }
 }
@@ -50,17 +47,23 @@ pub(crate) struct SpeculationArgs {
     speculate: Option<Source>,
     /// Guess with this smaller model, which has the same tokens: a folder, a GGUF file, or a hub id
     #[arg(long, value_name = "MODEL", group = "guesser", value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) draft: Option<String>,
+    draft: Option<String>,
     /// Guesses of a step [default: as many as are worth their time]
     #[arg(long, value_name = "N", requires = "guesser", value_parser = count, allow_negative_numbers = true)]
     guesses: Option<usize>,
 }
 
 impl SpeculationArgs {
-    /// As the library takes it, with the model that [`Self::draft`] names.
-    pub(crate) fn speculation(&self, draft: Option<Arc<LoadedModel>>) -> Option<Speculation> {
-        let source = draft.map(Source::Draft).or_else(|| self.speculate.clone())?;
-        Some(Speculation { source, guesses: self.guesses })
+    /// Loads a model, and what guesses for it.
+    pub(crate) fn load(&self, model: &ModelArgs) -> Result<(Arc<LoadedModel>, Option<Speculation>), Failure> {
+        let loaded = model.clone().load()?;
+        let source = match &self.draft {
+            Some(draft) => Some(Source::Draft(model.beside(draft.clone()).load()?)),
+            None => self.speculate.clone(),
+        };
+        let speculation = source.map(|source| Speculation { source, guesses: self.guesses });
+        speculation.as_ref().map_or(Ok(()), |speculation| speculation.check_for(&loaded))?;
+        Ok((loaded, speculation))
     }
 }
 
@@ -86,11 +89,13 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     stop: Vec<String>,
     #[command(flatten)]
+    pub(crate) speculation: SpeculationArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
 }
 
 impl GenerateArgs {
-    /// As the library takes them.
+    /// As the library takes them, without guesses: those may need a model.
     pub(crate) fn options(&self) -> Result<GenerateOptions, Failure> {
         let sampling = self.sampling.options()?;
         let stop = self.stop.clone();

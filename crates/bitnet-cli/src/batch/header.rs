@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::BatchArgs;
 
-/// The first line of a file of rows in the making. Threads and batch size are not in it: texts do not depend on them.
+/// The first line of a file of rows in the making. Threads, batch size and guesses are not in it: texts do not depend on
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
     /// Of the layout of these files.
     version: u32,
     model: Option<String>,
-    /// Of the generation, all but the seed.
+    /// Of the generation, all but seed and guesses.
     options: String,
     kv_cache: String,
     field: String,

@@ -24,7 +24,7 @@ use crate::output::{self, grouped};
 
 /// Continues every prompt of a file. Rows are gathered beside the results, which get their name when all are there.
 pub(crate) fn batch(args: &BatchArgs) -> Result<(), Failure> {
-    let options = args.generate.options()?;
+    let mut options = args.generate.options()?;
     options.check()?;
     let format = Format::of(&args.output)?;
     let mut prompts = Prompts::open(&args.input, &args.field)?;
@@ -39,7 +39,9 @@ pub(crate) fn batch(args: &BatchArgs) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    let engine = engine(args, args.model.clone().load()?)?;
+    let (model, speculation) = args.generate.speculation.load(&args.model)?;
+    options.speculation = speculation;
+    let engine = engine(args, model)?;
     let mut journal = match begun {
         Some(journal) => journal,
         None => Journal::create(&partial, header)?,
@@ -55,7 +57,8 @@ pub(crate) fn batch(args: &BatchArgs) -> Result<(), Failure> {
         Failure::Other(format!("{} of {rows} prompts failed, the first in {first}", grouped(failed)))
     });
     journal.finish(&args.output, format)?;
-    output::note(&format!("{rows} rows; {} tokens, {per_s:.1} tokens/s", grouped(tokens)));
+    let guesses = output::guesses(engine.stats().speculation);
+    output::note(&format!("{rows} rows; {guesses}{} tokens, {per_s:.1} tokens/s", grouped(tokens)));
     failed.map_or(Ok(()), Err)
 }
 

@@ -22,9 +22,8 @@ pub(super) const IN_FLIGHT: usize = 2048;
 /// What drives an engine.
 pub(super) struct Pump<'e> {
     engine: &'e InferenceEngine,
-    options: GenerateOptions,
-    /// Of the first row.
-    seed: u64,
+    /// That of the first row, whatever its prompt.
+    request: Request,
     /// Whether prompts go through the chat template.
     is_chat: bool,
     system: Option<Message>,
@@ -39,9 +38,11 @@ struct Pending {
 }
 
 impl<'e> Pump<'e> {
-    pub(super) fn new(engine: &'e InferenceEngine, options: GenerateOptions, header: &Header) -> Self {
+    pub(super) fn new(engine: &'e InferenceEngine, mut options: GenerateOptions, header: &Header) -> Self {
+        options.sampling.seed = Some(header.seed);
+        let request = Request { options, ..Request::default() };
         let system = header.system.as_deref().map(|content| message("system", content));
-        Self { engine, options, seed: header.seed, is_chat: header.chat, system }
+        Self { engine, request, is_chat: header.chat, system }
     }
 
     /// Appends the rows of all `prompts` to `journal`; returns the tokens that were generated. After Ctrl-C the rows that are
@@ -81,9 +82,7 @@ impl<'e> Pump<'e> {
     }
 
     fn send(&self, index: usize, text: &str) -> Result<Handle, Error> {
-        let mut options = self.options.clone();
-        options.sampling.seed = Some(self.seed.wrapping_add(index as u64));
-        let request = Request { options, ..Request::default() };
+        let request = self.request.sample(index);
         if !self.is_chat {
             return self.engine.submit_waiting(text, &request);
         }

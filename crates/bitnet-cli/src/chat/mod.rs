@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use bitnet_inference::conversation::Reply;
+use bitnet_inference::speculation::Guesses;
 use bitnet_inference::{Conversation, GenerateOptions, Message, Step};
 
 use self::command::{Command, HELP};
@@ -21,9 +22,10 @@ use crate::output::{self, grouped, note};
 
 /// Answers questions from a terminal, or from a pipe line by line, until they end.
 pub(crate) fn chat(args: ChatArgs) -> Result<(), Failure> {
-    let options = args.generate.options()?;
+    let mut options = args.generate.options()?;
     options.check()?;
-    let model = args.model.load()?;
+    let (model, speculation) = args.generate.speculation.load(&args.model)?;
+    options.speculation = speculation;
     let summary = model.summary();
     if !summary.chat_template {
         let model = &summary.model;
@@ -136,7 +138,7 @@ impl Chat {
         // The first token of an answer counts as the end of its prompt.
         let decoded = usage.answer_tokens.saturating_sub(usage.answers);
         let (read, kept) = (grouped(usage.read_tokens), grouped(usage.kept_tokens));
-        vec![
+        let mut rows = vec![
             ("answers", format!("{}, {} tokens", usage.answers, grouped(usage.answer_tokens))),
             ("speed", format!("{:.1} tokens/s", per_second(decoded, usage.decode_s))),
             ("prompts", format!("{read} tokens read, {kept} kept from before")),
@@ -146,7 +148,12 @@ impl Chat {
                 format!("{} of {} tokens", grouped(conversation.len()), grouped(conversation.context())),
             ),
             ("left out", format!("{} messages", conversation.dropped())),
-        ]
+        ];
+        let Guesses { proposed, accepted } = usage.guesses;
+        if proposed > 0 {
+            rows.push(("guesses", format!("{accepted} of {proposed} right")));
+        }
+        rows
     }
 }
 

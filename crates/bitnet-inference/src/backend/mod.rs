@@ -37,7 +37,7 @@ pub trait Backend: Send + Sync + Debug {
     /// What computes: instruction set, number of threads.
     fn description(&self) -> String;
 
-    /// Bytes of the prepared weights.
+    /// Bytes of memory that the prepared weights take.
     fn weight_bytes(&self) -> usize;
 
     /// How keys and values are stored where nothing else is asked for.
@@ -81,7 +81,7 @@ pub trait Session: Send + Debug {
     fn choose(&mut self, choices: &[Choice<'_>]) -> Result<()>;
 
     /// The answer to one of the last choices: at least all tokens that its cut keeps, in the order of their ids, with
-    /// the same logits that [`Self::logits`] gives.
+    /// the same logits that [`Self::logits`] gives. Those whose adjusted logit is minus infinity may be missing.
     ///
     /// Errors: [`Error::NotFinite`] when the model gives no numbers.
     fn candidates(&self, choice: usize) -> Result<&[Candidate]>;

@@ -20,6 +20,7 @@ use crate::backend::Sequence;
 use crate::chat::Message;
 use crate::generate::{Continuation, Decoding, GenerateOptions, Prompt};
 use crate::loaded_model::LoadedModel;
+use crate::speculation::Guesses;
 use crate::{Error, Result};
 
 /// A conversation with a model.
@@ -59,6 +60,8 @@ pub struct Usage {
     pub read_tokens: usize,
     /// Tokens of all answers.
     pub answer_tokens: usize,
+    /// Guesses of their tokens.
+    pub guesses: Guesses,
     /// Seconds until the first tokens.
     pub prefill_s: f64,
     /// Seconds from there to the last ones.

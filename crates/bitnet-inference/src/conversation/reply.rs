@@ -72,6 +72,8 @@ impl<'c> Reply<'c> {
         usage.kept_tokens += self.kept;
         usage.read_tokens += generation.prompt_tokens - self.kept;
         usage.answer_tokens += generation.token_ids.len();
+        usage.guesses.proposed += generation.guesses.proposed;
+        usage.guesses.accepted += generation.guesses.accepted;
         usage.prefill_s += generation.timings.prefill_s;
         usage.decode_s += generation.timings.decode_s;
     }

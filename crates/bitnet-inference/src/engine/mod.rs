@@ -136,8 +136,8 @@ impl InferenceEngine {
         Handle::new(|sink| self.send(prompt.into(), request, sink, Inbox::send_waiting))
     }
 
-    /// Asks for `count` texts behind the same prompt, which is read once. A seed gives each a seed of its own: the next
-    /// numbers.
+    /// Asks for `count` texts behind the same prompt, which is computed once. A seed gives each a seed of its own, as
+    /// [`Request::sample`] does.
     ///
     /// Errors: those of [`Self::submit`]; then none is generated.
     pub fn submit_many<'p>(
@@ -147,13 +147,7 @@ impl InferenceEngine {
         count: usize,
     ) -> Result<Vec<Handle>> {
         let prompt = prompt.into();
-        let seed = request.options.sampling.seed;
-        let submit = |index: usize| {
-            let mut request = request.clone();
-            request.options.sampling.seed = seed.map(|seed| seed.wrapping_add(index as u64));
-            self.submit(prompt, &request)
-        };
-        (0..count).map(submit).collect()
+        (0..count).map(|index| self.submit(prompt, &request.sample(index))).collect()
     }
 
     /// Asks for a text that goes to `sink`, on the thread of the engine.

@@ -16,6 +16,18 @@ pub struct Request {
     pub deadline: Option<Duration>,
 }
 
+impl Request {
+    /// The request for one of several texts behind the same prompt, counted from 0: where there is a seed, with
+    /// `seed + index` modulo 2^64.
+    #[must_use]
+    pub fn sample(&self, index: usize) -> Self {
+        let mut request = self.clone();
+        let seed = &mut request.options.sampling.seed;
+        *seed = seed.map(|seed| seed.wrapping_add(index as u64));
+        request
+    }
+}
+
 /// What an engine says of a request: chunks, then one of the others.
 #[derive(Debug)]
 pub enum Event {

@@ -31,7 +31,7 @@ pub(crate) const METRICS: &[Family<ModelCacheStats>] = &[
     Family {
         name: "bitnet_model_cache_resident_bytes",
         kind: Type::Gauge,
-        help: "Bytes of the models in memory.",
+        help: "Bytes of their weights as the backend keeps them.",
         write: |s, to| to.value(&[], s.resident_bytes),
     },
     Family {

@@ -19,8 +19,9 @@ use crate::{LoadOptions, LoadedModel, Result};
 /// The least recently used one gives way when another is loaded; one that is in use, of which there is an [`Arc`] outside,
 /// never does. Threads that ask for the same model wait for one load of it; different ones are loaded at the same time.
 ///
-/// The size of a model is that of all its weights, [`crate::Summary::weight_bytes`]. It is known once the model is loaded, so
-/// memory holds that model beside those that then give way.
+/// The size of a model is that of its weights as they are kept to run it, [`crate::backend::Backend::weight_bytes`]; what
+/// sessions and the tokenizer take comes on top. It is known once the model is loaded, so memory holds that model beside
+/// those that then give way.
 #[derive(Debug)]
 pub struct ModelCache {
     models: SharedCache<Key, LoadedModel>,
@@ -45,7 +46,7 @@ pub struct ModelCacheStats {
     pub evictions: u64,
     /// Models in memory.
     pub models: u64,
-    /// Bytes of their weights.
+    /// Bytes of their weights as the backend keeps them.
     pub resident_bytes: u64,
     /// Bytes they may have.
     pub budget_bytes: u64,
@@ -67,7 +68,7 @@ impl ModelCache {
         self.models.get(&key, || {
             let _span = span::load(&key.to_string());
             let model = LoadedModel::load(model, options)?;
-            let bytes = model.summary().weight_bytes as u64;
+            let bytes = model.backend().weight_bytes() as u64;
             Ok((model, bytes))
         })
     }

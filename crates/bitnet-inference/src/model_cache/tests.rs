@@ -25,13 +25,13 @@ fn a_model_is_loaded_once_for_its_name_and_options() {
     assert!(!Arc::ptr_eq(&embedded, &other));
     let stats = cache.stats();
     assert_eq!((stats.hits, stats.misses, stats.models), (1, 3, 3));
-    assert_eq!(stats.resident_bytes, 3 * embedded.summary().weight_bytes as u64);
+    assert_eq!(stats.resident_bytes, 3 * embedded.backend().weight_bytes() as u64);
 }
 
 #[test]
 fn a_generation_keeps_its_model() {
     let model = ModelCache::new(ByteSize(u64::MAX)).get(None, &options()).unwrap();
-    let bytes = model.summary().weight_bytes as u64;
+    let bytes = model.backend().weight_bytes() as u64;
     let cache = ModelCache::new(ByteSize(bytes * 3 / 2));
     let stream = {
         let model = cache.get(None, &options()).unwrap();

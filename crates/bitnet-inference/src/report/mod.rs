@@ -254,8 +254,8 @@ impl Pair {
     /// Reads all ids but the last with an empty context; each is to predict the next one.
     fn read(&self, ids: &[u32], calibration: &mut Calibration, divergence: &mut Divergence) -> Result<()> {
         let (inputs, targets) = (&ids[..ids.len() - 1], &ids[1..]);
-        let mut floats = self.floats.sequence(inputs.len());
-        let mut quantized = self.quantized.sequence(inputs.len());
+        let mut floats = self.floats.sequence(inputs.len())?;
+        let mut quantized = self.quantized.sequence(inputs.len())?;
         for (inputs, targets) in inputs.chunks(BATCH).zip(targets.chunks(BATCH)) {
             let mut seen = Ok(());
             floats.feed_observed(inputs, &mut |layer, observed| {

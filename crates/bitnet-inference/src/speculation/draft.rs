@@ -1,11 +1,12 @@
 //! Guesses of a smaller model.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::length::Length;
 use super::rate::Rate;
 use crate::backend::{Candidate, Cut, Sequence};
-use crate::{Error, LoadedModel, Result};
+use crate::{LoadedModel, Result};
 
 /// Weight of the latest time of a guess.
 const WEIGHT: f64 = 0.25;
@@ -13,12 +14,12 @@ const WEIGHT: f64 = 0.25;
 /// A model that decodes greedily in front of another.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    sequence: Sequence,
+    model: Arc<LoadedModel>,
+    /// Begun with the first guesses: a text that waits for its turn takes no memory.
+    reader: Option<Reader>,
     positions: usize,
     /// Tokens of the model it guesses for.
     vocab_size: u32,
-    /// What its sequence holds.
-    fed: Vec<u32>,
     /// The last guesses, and how many tokens were in front of them.
     guesses: Vec<u32>,
     guessed_at: usize,
@@ -28,27 +29,28 @@ pub(crate) struct Draft {
     has_failed: bool,
 }
 
+/// The text as the draft reads it.
+#[derive(Debug)]
+struct Reader {
+    sequence: Sequence,
+    /// What it holds.
+    fed: Vec<u32>,
+}
+
 impl Draft {
-    /// A sequence of `draft` for a text of `model` that is at most `positions` tokens.
-    ///
-    /// Errors: [`Error::InvalidOption`] when the models have different tokens; those of starting a sequence.
-    pub(super) fn new(draft: &LoadedModel, model: &LoadedModel, positions: usize) -> Result<Self> {
-        if !draft.tokenizer()?.has_tokens_of(model.tokenizer()?) {
-            let (expected, got) = ("a model with the same tokens", draft.summary().model.clone());
-            return Err(Error::InvalidOption { name: "draft", expected, got });
-        }
-        let positions = positions.min(draft.config().context_length);
-        Ok(Self {
-            sequence: draft.backend().start(positions)?,
-            positions,
-            vocab_size: model.config().vocab_size as u32,
-            fed: Vec::with_capacity(positions),
+    /// Guesses of `draft` for a text of at most `positions` tokens, of a model with `vocab_size` of them.
+    pub(super) fn new(draft: &Arc<LoadedModel>, vocab_size: usize, positions: usize) -> Self {
+        Self {
+            model: Arc::clone(draft),
+            reader: None,
+            positions: positions.min(draft.config().context_length),
+            vocab_size: vocab_size as u32,
             guesses: Vec::new(),
             guessed_at: 0,
             rate: Rate::default(),
             seconds: None,
             has_failed: false,
-        })
+        }
     }
 
     /// Guesses what follows `tokens`. A draft that fails guesses no more: the text does without.
@@ -81,19 +83,16 @@ impl Draft {
 
     /// Decodes `count` tokens behind `tokens`; none while a long prompt is being read.
     fn decode(&mut self, tokens: &[u32], count: usize) -> Result<()> {
-        let common = self.fed.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        // The last token is fed in any case, for its output.
-        self.truncate(common.min(tokens.len() - 1));
-        let pending = &tokens[self.fed.len()..];
-        let chunk = pending.len().min(self.sequence.chunk());
-        let is_all = chunk == pending.len();
-        self.feed(&pending[..chunk], is_all)?;
-        if !is_all {
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            None => self.reader.insert(Reader::new(self.model.backend().start(self.positions)?)),
+        };
+        if !reader.read(tokens)? {
             return Ok(());
         }
         let started = Instant::now();
         loop {
-            let id = most_probable(self.sequence.candidates(&Cut::GREEDY)?);
+            let id = most_probable(reader.sequence.candidates(&Cut::GREEDY)?);
             if id >= self.vocab_size {
                 break;
             }
@@ -101,23 +100,38 @@ impl Draft {
             if self.guesses.len() == count {
                 break;
             }
-            self.feed(&[id], true)?;
+            reader.feed(&[id], true)?;
         }
         let seconds = started.elapsed().as_secs_f64() / self.guesses.len().max(1) as f64;
         let mean = self.seconds.get_or_insert(seconds);
         *mean += WEIGHT * (seconds - *mean);
         Ok(())
     }
+}
+
+impl Reader {
+    fn new(sequence: Sequence) -> Self {
+        Self { sequence, fed: Vec::new() }
+    }
+
+    /// Holds `tokens` and nothing else, and has the output of the last one; false when there is more to read than a chunk.
+    fn read(&mut self, tokens: &[u32]) -> Result<bool> {
+        let common = self.fed.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        // The last token is fed in any case, for its output.
+        let kept = common.min(tokens.len() - 1);
+        self.sequence.truncate(kept);
+        self.fed.truncate(kept);
+        let pending = &tokens[kept..];
+        let chunk = pending.len().min(self.sequence.chunk());
+        let is_all = chunk == pending.len();
+        self.feed(&pending[..chunk], is_all)?;
+        Ok(is_all)
+    }
 
     fn feed(&mut self, ids: &[u32], is_asked: bool) -> Result<()> {
         self.sequence.feed(ids, usize::from(is_asked))?;
         self.fed.extend_from_slice(ids);
         Ok(())
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.sequence.truncate(len);
-        self.fed.truncate(len);
     }
 }
 

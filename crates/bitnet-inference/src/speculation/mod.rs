@@ -63,6 +63,18 @@ impl Speculation {
         Self { source, guesses: None }
     }
 
+    /// Whether the source can guess for `model`, for a caller who wants to know before a text is asked for.
+    ///
+    /// Errors: [`Error::InvalidOption`] for a draft with other tokens; [`Error::Tokenizer`] where one has none.
+    pub fn check_for(&self, model: &LoadedModel) -> Result<()> {
+        let Source::Draft(draft) = &self.source else { return Ok(()) };
+        if draft.tokenizer()?.has_tokens_of(model.tokenizer()?) {
+            return Ok(());
+        }
+        let (expected, got) = ("a model with the same tokens", draft.summary().model.clone());
+        Err(Error::InvalidOption { name: "draft", expected, got })
+    }
+
     /// Errors: [`Error::InvalidOption`] for guesses that are none.
     pub(crate) fn check(&self) -> Result<()> {
         if self.guesses == Some(0) {
@@ -121,16 +133,19 @@ pub(crate) struct Place<'a> {
 impl Guesser {
     /// A guesser for a text of `model` behind `prompt`, of which the model reads at most `positions` tokens.
     ///
-    /// Errors: [`Error::InvalidOption`] for a draft with other tokens than the model's; those of starting a sequence.
+    /// Errors: those of [`Speculation::check_for`].
     pub(crate) fn new(
         speculation: &Speculation,
         model: &LoadedModel,
         prompt: &[u32],
         positions: usize,
     ) -> Result<Self> {
+        speculation.check_for(model)?;
         let kind = match &speculation.source {
             Source::Lookup => GuesserKind::Lookup(Lookup::new(prompt)),
-            Source::Draft(draft) => GuesserKind::Draft(Box::new(Draft::new(draft, model, positions)?)),
+            Source::Draft(draft) => {
+                GuesserKind::Draft(Box::new(Draft::new(draft, model.config().vocab_size, positions)))
+            }
         };
         Ok(Self { guesses: speculation.guesses, kind })
     }

@@ -18,7 +18,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 pub(crate) use self::generation_future::GenerationFuture;
 pub(crate) use self::notifier::stop_notifiers;
-use self::options::{engine_options, model_of, prompts_of, request_of};
+use self::options::{engine_options, model_of, prompts_of, request_of, samples};
 use self::process::{check_process, detached, wait};
 use self::running::{Running, Submission};
 pub(crate) use self::stats::{
@@ -81,57 +81,66 @@ impl Engine {
         Ok(Self { running: RwLock::new(Some(running)), description, process: std::process::id() })
     }
 
-    /// Ask for a text behind prompt, a text or token ids.
+    /// Ask for a text behind prompt, a text or token ids; with n, for a list of n.
     ///
     /// Requests with a larger priority go first; waiting counts as priority, too. deadline is in seconds from now: then the
-    /// text ends with finish_reason "deadline". The other options are those of Model.generate(), and so is the text. Several
-    /// texts of one prompt are requests with different seeds; the prompt is computed once. Raises QueueFullError,
-    /// EngineClosedError, PromptError, ContextLengthError, OptionError, TokenizerError.
-    #[pyo3(signature = (prompt, *, priority = 0, deadline = None, max_tokens = 128, stop = None, **options),
-           text_signature = "($self, prompt, *, priority=0, deadline=None, **options)")]
-    #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
-    fn submit(
+    /// text ends with finish_reason "deadline". The other options are those of Model.generate(), and so is the text. Of n
+    /// texts each has a seed of its own, seed + i where there is a seed, and a future of its own; a prompt of 32 tokens or
+    /// more is computed once for all. Raises QueueFullError, and then none of them is generated, EngineClosedError,
+    /// PromptError, ContextLengthError, OptionError, TokenizerError.
+    #[pyo3(signature = (prompt, *, n = None, priority = 0, deadline = None, **options),
+           text_signature = "($self, prompt, *, n=None, priority=0, deadline=None, **options)")]
+    fn submit<'py>(
         &self,
-        py: Python<'_>,
-        prompt: &Bound<'_, PyAny>,
+        py: Python<'py>,
+        prompt: &Bound<'py, PyAny>,
+        n: Option<i64>,
         priority: i64,
         deadline: Option<f64>,
-        max_tokens: i64,
-        stop: Option<&Bound<'_, PyAny>>,
-        options: Option<&Bound<'_, PyDict>>,
-    ) -> Result<GenerationFuture, Failure> {
-        let request = request_of(priority, deadline, max_tokens, stop, options)?;
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> Result<Bound<'py, PyAny>, Failure> {
+        let (n, request) = (samples(n)?, request_of(priority, deadline, options)?);
         let prompt = OwnedPrompt::new(prompt)?;
-        let submission = self.with_running(py, |running| running.submit(prompt.get(), &request, true))??;
-        Ok(GenerationFuture::new(submission))
+        let submit = |request: &Request| {
+            let submission =
+                self.with_running(py, |running| running.submit(prompt.get(), request, true))??;
+            Ok::<_, Failure>(Bound::new(py, GenerationFuture::new(submission))?)
+        };
+        let Some(n) = n else { return Ok(submit(&request)?.into_any()) };
+        let futures = (0..n).map(|index| submit(&request.sample(index))).collect::<Result<Vec<_>, _>>()?;
+        Ok(PyList::new(py, futures)?.into_any())
     }
 
-    /// Generate the texts behind several prompts, and return them in the order of the prompts. Options as submit().
+    /// Generate the texts behind several prompts, and return them in the order of the prompts; with n, a list of n for
+    /// each. Options as submit().
     ///
-    /// There may be more prompts than the queue holds. The first that fails raises, and the others are ended; with
+    /// There may be more texts than the queue holds. The first that fails raises, and the others are ended; with
     /// return_exceptions the list has the exception at its place, and the others their texts.
-    #[pyo3(signature = (prompts, *, return_exceptions = false, priority = 0, deadline = None, max_tokens = 128,
-                        stop = None, **options),
-           text_signature = "($self, prompts, *, return_exceptions=False, priority=0, deadline=None, **options)")]
+    #[pyo3(signature = (prompts, *, n = None, return_exceptions = false, priority = 0, deadline = None, **options),
+           text_signature = "($self, prompts, *, n=None, return_exceptions=False, priority=0, deadline=None, **options)")]
     #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
     fn generate<'py>(
         &self,
         py: Python<'py>,
         prompts: &Bound<'py, PyAny>,
+        n: Option<i64>,
         return_exceptions: bool,
         priority: i64,
         deadline: Option<f64>,
-        max_tokens: i64,
-        stop: Option<&Bound<'py, PyAny>>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> Result<Bound<'py, PyList>, Failure> {
-        let request = request_of(priority, deadline, max_tokens, stop, options)?;
+        let (n, request) = (samples(n)?, request_of(priority, deadline, options)?);
         request.options.check()?;
         let mut submissions = Vec::new();
         for prompt in prompts_of(prompts)? {
-            let submission = OwnedPrompt::new(&prompt?);
-            let submission = submission.and_then(|prompt| self.submit_waiting(py, prompt.get(), &request));
-            submissions.push(kept(py, submission, return_exceptions)?);
+            let prompt = OwnedPrompt::new(&prompt?).map_err(PyErr::from);
+            for index in 0..n.unwrap_or(1) {
+                let submission = match &prompt {
+                    Ok(prompt) => self.submit_waiting(py, prompt.get(), &request.sample(index)),
+                    Err(error) => Err(error.clone_ref(py).into()),
+                };
+                submissions.push(kept(py, submission, return_exceptions)?);
+            }
         }
         let texts = PyList::empty(py);
         for submission in submissions {
@@ -141,7 +150,9 @@ impl Engine {
                 Err(failure) => texts.append(PyErr::from(failure).into_value(py))?,
             }
         }
-        Ok(texts)
+        let Some(n) = n else { return Ok(texts) };
+        let firsts = (0..texts.len()).step_by(n);
+        Ok(PyList::new(py, firsts.map(|first| texts.get_slice(first, first + n)))?)
     }
 
     /// All figures as of now.

@@ -13,8 +13,8 @@ use pyo3::types::{PyBytes, PyDict, PyIterator, PyString};
 
 use crate::byte_size::byte_size;
 use crate::error::Failure;
-use crate::model::{Model, count, generate_options, model_name};
-use crate::sampling::sampling;
+use crate::generate_options::generate_options;
+use crate::model::{Model, count, model_name};
 
 /// A model that is loaded, or has to be.
 pub(super) fn model_of(
@@ -66,8 +66,6 @@ fn kv_type(name: &str) -> Result<KvType, Error> {
 pub(super) fn request_of(
     priority: i64,
     deadline: Option<f64>,
-    max_tokens: i64,
-    stop: Option<&Bound<'_, PyAny>>,
     options: Option<&Bound<'_, PyDict>>,
 ) -> Result<Request, Failure> {
     let invalid = |name, expected, got| Error::InvalidOption { name, expected, got };
@@ -75,12 +73,19 @@ pub(super) fn request_of(
         return Err(invalid("deadline", "a number of seconds, at least 0", seconds.to_string()).into());
     }
     Ok(Request {
-        options: generate_options(max_tokens, sampling(options)?, stop)?,
+        options: generate_options(options)?,
         priority: i32::try_from(priority)
             .map_err(|_| invalid("priority", "between -2**31 and 2**31 - 1", priority.to_string()))?,
         // One that is too far to be counted never comes.
         deadline: deadline.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
     })
+}
+
+/// How many texts are asked for behind a prompt, where it is several.
+pub(super) fn samples(n: Option<i64>) -> Result<Option<usize>, Failure> {
+    let invalid = |n: i64| Error::InvalidOption { name: "n", expected: "at least 1", got: n.to_string() };
+    let several = |n: i64| usize::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| invalid(n).into());
+    n.map(several).transpose()
 }
 
 /// The prompts of a list. One text is no list of texts.

@@ -75,11 +75,7 @@ impl Bench<'_> {
         ];
         let choices: Vec<Choice<'_>> =
             (0..outputs).flat_map(|output| cuts.map(|cut| Choice { output, cut })).collect();
-        session.choose(&choices)?;
-        for (index, Choice { output, cut }) in choices.iter().enumerate() {
-            let logits = &logits[output * vocab_size..(output + 1) * vocab_size];
-            check_candidates(session.candidates(index)?, logits, cut, self.subject.tolerance)?;
-        }
+        self.check_choices(session, &choices, &logits)?;
         let hidden = match session.hidden(0..outputs) {
             Ok(hidden) => Some(hidden.to_vec()),
             Err(Error::Unsupported { .. }) => None,
@@ -94,6 +90,22 @@ impl Bench<'_> {
             logits: logits.to_vec(),
         });
         Ok(rows.collect())
+    }
+
+    /// Asks a session for `choices` of outputs with these logits, and fails unless its candidates are right.
+    pub(super) fn check_choices(
+        &self,
+        session: &mut dyn Session,
+        choices: &[Choice<'_>],
+        logits: &[f32],
+    ) -> Result<(), Violation> {
+        let Subject { vocab_size, tolerance, .. } = *self.subject;
+        session.choose(choices)?;
+        for (index, Choice { output, cut }) in choices.iter().enumerate() {
+            let logits = &logits[output * vocab_size..(output + 1) * vocab_size];
+            check_candidates(session.candidates(index)?, logits, cut, tolerance)?;
+        }
+        Ok(())
     }
 
     /// Fails unless both are the same, as far as the backend promises.

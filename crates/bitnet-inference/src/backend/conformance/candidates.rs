@@ -32,11 +32,12 @@ pub(super) fn check_candidates(
     Ok(())
 }
 
-/// The tokens that `cut` keeps, the largest penalised logit first.
+/// The tokens that `cut` keeps and that may be chosen, the largest penalised logit first.
 fn kept(logits: &[f32], cut: &Cut<'_>) -> Vec<usize> {
     let penalised = |id: &usize| cut.penalise(*id, logits[*id]);
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|a, b| penalised(b).total_cmp(&penalised(a)).then(a.cmp(b)));
     let lowest = order.first().map_or(0.0, penalised) - cut.below_best;
-    order.into_iter().take(cut.top_k).take_while(|id| penalised(id) >= lowest).collect()
+    let is_kept = |id: &usize| penalised(id) >= lowest && penalised(id) > f32::NEG_INFINITY;
+    order.into_iter().take(cut.top_k).take_while(is_kept).collect()
 }

@@ -12,6 +12,7 @@
 //! Every rule runs for every [`KvType`] that the backend opens a session with; it must do so for its own. The model must
 //! hold 200 positions.
 
+mod adjustments;
 mod bench;
 mod candidates;
 mod rules;

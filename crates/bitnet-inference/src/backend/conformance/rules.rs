@@ -1,18 +1,20 @@
 //! The rules of the contract.
 
+use super::adjustments::Adjustments;
 use super::bench::{Answer, Bench, LIMITS, Violation, ensure, work};
-use crate::backend::{Page, Session, Work};
+use crate::backend::{Choice, Cut, Page, Session, Work};
 use crate::{Error, Result};
 
 type Verdict = Result<(), Violation>;
 type Check = fn(&Bench<'_>) -> Verdict;
 
 /// Every rule with its check.
-pub(super) const ALL: [(&str, Check); 12] = [
+pub(super) const ALL: [(&str, Check); 13] = [
     ("a sequence gives the same alone and among others", among_others),
     ("a prompt gives the same in pieces and at once", pieces),
     ("pages may lie in any order", pages_in_any_order),
     ("a copied page is as good as the first", copied_page),
+    ("candidates are those that a cut keeps of adjusted logits", adjusted_logits),
     ("fewer outputs are those of the last tokens", fewer_outputs),
     ("a batch that failed leaves the others as they were", failed_batch),
     ("what was written behind a position does not count", written_again),
@@ -104,6 +106,23 @@ fn copied_page(bench: &Bench<'_>) -> Verdict {
     session.execute(&[work(&bench.text(1, 64), 0..64, &[Page(0)], 0)])?;
     let got = bench.run(&mut *session, &[work(&text, 64..80, &[Page(2), Page(1)], 1)])?;
     bench.same(&got, &expected)
+}
+
+fn adjusted_logits(bench: &Bench<'_>) -> Verdict {
+    const OUTPUTS: usize = 3;
+    let text = bench.text(2, 70);
+    let mut session = bench.open()?;
+    session.execute(&[work(&text, 0..70, &PAGES[2], OUTPUTS)])?;
+    let logits = session.logits(0..OUTPUTS)?.to_vec();
+    let rows = logits.chunks_exact(bench.subject.vocab_size);
+    let adjustments: Vec<Adjustments> = rows.map(Adjustments::new).collect();
+    let choices: Vec<Choice<'_>> = (adjustments.iter().enumerate())
+        .flat_map(|(output, of_output)| of_output.cuts().into_iter().map(move |cut| Choice { output, cut }))
+        .collect();
+    bench.check_choices(&mut *session, &choices, &logits)?;
+    // One by one as well, and then as if nothing had been adjusted before.
+    choices.iter().try_for_each(|choice| bench.check_choices(&mut *session, &[*choice], &logits))?;
+    bench.check_choices(&mut *session, &[Choice { output: 0, cut: Cut::GREEDY }], &logits)
 }
 
 fn fewer_outputs(bench: &Bench<'_>) -> Verdict {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::backend::cpu::CpuOptions;
 use crate::backend::delegate::delegate_session;
-use crate::backend::{Candidate, Limits, Page, Session, Work};
+use crate::backend::{Candidate, Choice, Cut, Limits, Page, Session, Work};
 use crate::{LoadOptions, LoadedModel};
 
 fn model() -> Arc<LoadedModel> {
@@ -30,6 +30,12 @@ enum Mistake {
     RunsOne,
     /// The first logit is a little larger.
     ChangesLogits,
+    /// Tokens that are not allowed are candidates.
+    IgnoresAllowed,
+    /// Nothing is added to logits.
+    IgnoresOffsets,
+    /// What was there counts as new.
+    IgnoresCounts,
     /// A token that is none ends the program.
     Panics,
 }
@@ -72,7 +78,7 @@ impl Backend for Mistaken {
 }
 
 impl Session for MistakenSession {
-    delegate_session!(inner: hidden choose traffic);
+    delegate_session!(inner: hidden traffic);
 
     fn execute(&mut self, batch: &[Work<'_>]) -> Result<()> {
         match self.mistake {
@@ -91,6 +97,19 @@ impl Session for MistakenSession {
             self.logits.chunks_exact_mut(2048).for_each(|logits| logits[0] += 0.01);
         }
         Ok(&self.logits)
+    }
+
+    fn choose(&mut self, choices: &[Choice<'_>]) -> Result<()> {
+        let mut choices = choices.to_vec();
+        for Choice { cut: Cut { adjustment, .. }, .. } in &mut choices {
+            match self.mistake {
+                Mistake::IgnoresAllowed => adjustment.allowed = None,
+                Mistake::IgnoresOffsets => adjustment.offsets = &[],
+                Mistake::IgnoresCounts => adjustment.counts = &[],
+                _ => {}
+            }
+        }
+        self.inner.choose(&choices)
     }
 
     fn candidates(&self, choice: usize) -> Result<&[Candidate]> {
@@ -129,6 +148,18 @@ fn each_mistake_breaks_the_rules_it_should() {
     let [(rule, why)] = &panics[..] else { panic!("{panics:?}") };
     assert_eq!(*rule, "a batch that failed leaves the others as they were");
     assert!(why.contains("mistaken: it panicked: no token"), "{why}");
+}
+
+#[test]
+fn adjustments_that_are_ignored_are_found() {
+    for mistake in [Mistake::IgnoresAllowed, Mistake::IgnoresOffsets, Mistake::IgnoresCounts] {
+        let rule = "candidates are those that a cut keeps of adjusted logits";
+        let broken = broken_rules(mistake);
+        let why = broken.iter().find(|(broken, _)| *broken == rule).map(|(_, why)| why);
+        assert!(why.is_some_and(|why| why.contains("is missing under")), "{mistake:?}: {broken:?}");
+        // All other rules ask for a part of the counts at most.
+        assert!(matches!(mistake, Mistake::IgnoresCounts) || broken.len() == 1, "{mistake:?}: {broken:?}");
+    }
 }
 
 #[test]

@@ -56,7 +56,7 @@ mod tests {
     /// A session that has read `ids`, with its pages in no order.
     fn read(backend: &CpuBackend, ids: &[u32], kv_type: KvType) -> (CpuSession, [Page; 3]) {
         let limits = Limits { pages: 3, positions: LEN, tokens: LEN };
-        let (mut session, pages) = (backend.session(limits, kv_type), [2, 0, 1].map(Page));
+        let (mut session, pages) = (backend.session(limits, kv_type).unwrap(), [2, 0, 1].map(Page));
         session.execute(&[Work { ids, position: 0, pages: &pages, outputs: 1 }]).unwrap();
         (session, pages)
     }
@@ -107,7 +107,7 @@ mod tests {
     fn a_token_behind_the_gap_goes_on_from_what_is_left() {
         let backend = backend();
         let ids: Vec<u32> = (0..LEN as u32).map(|i| i * 7919 % 2000).collect();
-        let mut sequence = backend.sequence(LEN);
+        let mut sequence = backend.sequence(LEN).unwrap();
         sequence.feed(&ids, 1).unwrap();
         assert!(sequence.feed(&[1], 1).is_err(), "full");
         sequence.forget(FORGOTTEN).unwrap();

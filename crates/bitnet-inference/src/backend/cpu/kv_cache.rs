@@ -6,12 +6,12 @@
 
 use std::ops::Range;
 
-use bitnet_core::POSITIONS;
+use bitnet_core::{HybridMemoryPool, POSITIONS, PoolVec};
 use half::f16;
 
+use crate::Result;
 use crate::backend::{KvType, PAGE, Page};
 use crate::config::ModelConfig;
-use crate::{Error, Result};
 
 /// Per page, layer and KV head: keys and values of [`PAGE`] positions.
 #[derive(Debug)]
@@ -27,32 +27,36 @@ pub(super) struct KvCache {
 /// The elements in one of the types.
 #[derive(Debug)]
 enum Store {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
+    F32(PoolVec<f32>),
+    F16(PoolVec<f16>),
     /// Codes, and one scale for each position of each head: `value = code * scale`.
-    I8(Vec<i8>, Vec<f32>),
+    I8(PoolVec<i8>, PoolVec<f32>),
 }
 
 impl Store {
-    fn new(kind: KvType, elements: usize, positions: usize) -> Self {
+    fn new(kind: KvType, elements: usize, positions: usize) -> Result<Self> {
         // Zeroed pages take no memory before they are written, so a long context costs what is used of it.
-        match kind {
-            KvType::F32 => Self::F32(vec![0.0; elements]),
-            KvType::F16 => Self::F16(bytemuck::allocation::zeroed_vec(elements)),
-            KvType::I8 => Self::I8(vec![0; elements], vec![0.0; positions]),
-        }
+        let pool = HybridMemoryPool::global();
+        Ok(match kind {
+            KvType::F32 => Self::F32(pool.zeroed(elements)?),
+            KvType::F16 => Self::F16(pool.zeroed(elements)?),
+            KvType::I8 => Self::I8(pool.zeroed(elements)?, pool.zeroed(positions)?),
+        })
     }
 
     /// Writes `values`, all of one position, to `at(i)`.
     fn write(&mut self, position: usize, values: &[f32], at: impl Fn(usize) -> usize) {
         match self {
             Self::F32(elements) => {
+                let elements = &mut **elements;
                 values.iter().enumerate().for_each(|(i, value)| elements[at(i)] = *value);
             }
             Self::F16(elements) => {
+                let elements = &mut **elements;
                 values.iter().enumerate().for_each(|(i, value)| elements[at(i)] = f16::from_f32(*value));
             }
             Self::I8(codes, scales) => {
+                let codes = &mut **codes;
                 let scale = values.iter().fold(0.0_f32, |max, value| max.max(value.abs())) / 127.0;
                 let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
                 scales[position] = scale;
@@ -67,9 +71,16 @@ impl Store {
     fn get(&self, position: usize, at: impl Fn(usize) -> usize, out: &mut [f32]) {
         let elements = out.iter_mut().enumerate();
         match self {
-            Self::F32(values) => elements.for_each(|(i, out)| *out = values[at(i)]),
-            Self::F16(values) => elements.for_each(|(i, out)| *out = values[at(i)].to_f32()),
+            Self::F32(values) => {
+                let values = &**values;
+                elements.for_each(|(i, out)| *out = values[at(i)]);
+            }
+            Self::F16(values) => {
+                let values = &**values;
+                elements.for_each(|(i, out)| *out = values[at(i)].to_f32());
+            }
             Self::I8(codes, scales) => {
+                let codes = &**codes;
                 elements.for_each(|(i, out)| *out = f32::from(codes[at(i)]) * scales[position]);
             }
         }
@@ -93,6 +104,7 @@ impl Store {
                 &out[..len]
             }
             Self::I8(codes, scales) => {
+                let scales = &**scales;
                 for (i, (out, code)) in out.iter_mut().zip(&codes[start..start + len]).enumerate() {
                     *out = f32::from(*code) * scales[position + scale_of(i)];
                 }
@@ -147,31 +159,20 @@ impl KvCache {
         PAGE * config.layers * config.kv_heads * position_bytes(kind, config.head_dim)
     }
 
-    /// Whether `pages` can be allocated for sequences of `tokens`.
-    ///
-    /// Errors: [`Error::OutOfMemory`]. Without this a context that a config only claims would abort the process.
-    pub(super) fn check_memory(
-        config: &ModelConfig,
-        kind: KvType,
-        pages: usize,
-        tokens: usize,
-    ) -> Result<()> {
-        let bytes = pages.checked_mul(Self::page_bytes(config, kind));
-        let fits = bytes.is_some_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
-        if fits { Ok(()) } else { Err(Error::OutOfMemory { tokens }) }
-    }
-
-    pub(super) fn new(config: &ModelConfig, kind: KvType, pages: usize) -> Self {
-        let positions = pages * config.layers * config.kv_heads * PAGE;
-        let store = || Store::new(kind, positions * config.head_dim, positions);
-        Self {
-            keys: store(),
-            values: store(),
+    /// Errors: those of the pool, for more pages than there is memory: without them a context that a config only claims
+    /// would abort the process.
+    pub(super) fn new(config: &ModelConfig, kind: KvType, pages: usize) -> Result<Self> {
+        // Too many to be counted are too many for the pool.
+        let positions = pages.saturating_mul(config.layers * config.kv_heads * PAGE);
+        let store = || Store::new(kind, positions.saturating_mul(config.head_dim), positions);
+        Ok(Self {
+            keys: store()?,
+            values: store()?,
             pages,
             layers: config.layers,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
-        }
+        })
     }
 
     /// Number of pages.

@@ -77,13 +77,20 @@ impl CpuBackend {
     }
 
     /// Starts a sequence that can be looked into.
-    pub(crate) fn sequence(&self, capacity: usize) -> Sequence<CpuSession> {
+    ///
+    /// Errors: as [`Backend::open`].
+    pub(crate) fn sequence(&self, capacity: usize) -> Result<Sequence<CpuSession>> {
         let limits = Limits::sequence(capacity);
-        Sequence::new(Box::new(self.session(limits, self.kv_cache)), limits)
+        Ok(Sequence::new(Box::new(self.session(limits, self.kv_cache)?), limits))
     }
 
-    fn session(&self, limits: Limits, kv_type: KvType) -> CpuSession {
-        CpuSession::new(Arc::clone(&self.model), self.compute.clone(), limits, kv_type)
+    fn session(&self, limits: Limits, kv_type: KvType) -> Result<CpuSession> {
+        let session = CpuSession::new(Arc::clone(&self.model), self.compute.clone(), limits, kv_type);
+        // All that a session takes, it takes from the pool.
+        session.map_err(|error| match error {
+            Error::Core(_) => Error::OutOfMemory { tokens: limits.positions },
+            error => error,
+        })
     }
 }
 
@@ -111,8 +118,7 @@ impl Backend for CpuBackend {
     }
 
     fn open(&self, limits: Limits, kv_type: KvType) -> Result<Box<dyn Session>> {
-        KvCache::check_memory(&self.model.config, kv_type, limits.pages, limits.positions)?;
-        Ok(Box::new(self.session(limits, kv_type)))
+        Ok(Box::new(self.session(limits, kv_type)?))
     }
 }
 
@@ -134,14 +140,15 @@ pub(crate) struct CpuSession {
 }
 
 impl CpuSession {
-    fn new(model: Arc<Prepared>, compute: Compute, limits: Limits, kv_type: KvType) -> Self {
+    fn new(model: Arc<Prepared>, compute: Compute, limits: Limits, kv_type: KvType) -> Result<Self> {
         let config = &model.config;
+        // First, for who asks for more than there is.
+        let cache = KvCache::new(config, kv_type, limits.pages)?;
         let table = |theta, scaling: &_| RopeTable::new(theta, scaling, config.head_dim, limits.positions);
         let rope = table(config.rope_theta, &config.rope_scaling);
         let local_rope = config.local.as_ref().map(|local| table(local.rope_theta, &local.rope_scaling));
-        let cache = KvCache::new(config, kv_type, limits.pages);
-        let scratch = Scratch::new(config, limits.tokens, compute.pool.threads());
-        Self {
+        let scratch = Scratch::new(config, limits.tokens, compute.pool.threads())?;
+        Ok(Self {
             model,
             compute,
             rope,
@@ -152,7 +159,7 @@ impl CpuSession {
             tokens: 0,
             traffic: Traffic::default(),
             layer_times: None,
-        }
+        })
     }
 
     /// [`Session::execute`], where `observe(layer, observed)` sees every block at work.

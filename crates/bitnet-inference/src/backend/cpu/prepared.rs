@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bitnet_core::{FloatKernels, FloatMatrix, ThreadPool};
-use bitnet_quant::{CompactRows, Order, PackedLinear, Packing};
+use bitnet_quant::{CompactRows, InputNorm, Order, PackedLinear, Packing};
 
 use super::scaled::ScaledLinear;
 use crate::activation::Activation;
@@ -82,9 +82,9 @@ impl Prepared {
         self.ending.as_ref().ok_or(Error::Unsupported { what: "give outputs: it has earlier layers" })
     }
 
-    /// Bytes of all weights as they are kept.
+    /// Bytes of all weights as they are kept, norms, biases and scales included.
     pub(super) fn weight_bytes(&self) -> usize {
-        let linears = self.blocks.iter().flat_map(Block::linears).map(PreparedLinear::weight_bytes);
+        let linears = self.blocks.iter().flat_map(Block::linears).map(PreparedLinear::memory_bytes);
         let norms = self.blocks.iter().flat_map(Block::norms).map(Vec::len);
         let vectors = size_of::<f32>() * norms.sum::<usize>();
         let embedding = self.embedding.as_ref().map_or(0, FloatMatrix::size_bytes);
@@ -97,10 +97,11 @@ impl Ending {
     /// Bytes of its weights. A head that is the embedding counts where there is no embedding.
     fn weight_bytes(&self, has_embedding: bool) -> usize {
         let head = match &self.head {
-            Head::Linear(linear) => linear.weight_bytes(),
+            Head::Linear(linear) => linear.memory_bytes(),
             Head::Float(linear, compact) => {
                 let own = if self.is_tied && has_embedding { 0 } else { linear.weight.size_bytes() };
-                own + compact.as_ref().map_or(0, CompactRows::memory_bytes)
+                own + linear.bias.as_deref().map_or(0, size_of_val)
+                    + compact.as_ref().map_or(0, CompactRows::memory_bytes)
             }
         };
         head + size_of_val(&*self.norm)
@@ -122,13 +123,28 @@ impl PreparedLinear {
         }
     }
 
-    /// Bytes of the weights.
+    /// Bytes of the weights alone, which a token reads.
     pub(super) fn weight_bytes(&self) -> usize {
         match self {
             Self::Ternary(linear) => linear.weight().data().len(),
             Self::Scaled(scaled) => scaled.linear.weight().packed().len(),
             Self::Float(linear) => linear.weight.size_bytes(),
         }
+    }
+
+    /// Bytes of all that is kept: weights, scales, bias and norm.
+    fn memory_bytes(&self) -> usize {
+        let vectors = |bias: Option<&[f32]>, norm: Option<&InputNorm>| {
+            bias.map_or(0, size_of_val) + norm.map_or(0, |norm| size_of_val(&*norm.weight))
+        };
+        self.weight_bytes()
+            + match self {
+                Self::Ternary(linear) => vectors(linear.bias(), linear.norm()),
+                Self::Scaled(ScaledLinear { linear, .. }) => {
+                    size_of_val(linear.weight().scales().values()) + vectors(linear.bias(), linear.norm())
+                }
+                Self::Float(linear) => vectors(linear.bias.as_deref(), None),
+            }
     }
 }
 

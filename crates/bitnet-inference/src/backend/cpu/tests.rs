@@ -13,7 +13,7 @@ fn sequence(threads: usize, isa: Isa, capacity: usize) -> Sequence<CpuSession> {
     let pool = Arc::new(ThreadPool::new(threads).unwrap());
     let model = Model::load(&Checkpoint::embedded().unwrap(), &pool).unwrap();
     let options = CpuOptions { isa: Some(isa), ..CpuOptions::default() };
-    CpuBackend::new(model, pool, &options).unwrap().sequence(capacity)
+    CpuBackend::new(model, pool, &options).unwrap().sequence(capacity).unwrap()
 }
 
 fn golden(name: &str) -> Vec<f32> {

@@ -2,6 +2,7 @@
 
 mod definitions;
 mod filters;
+mod large_vocabulary;
 mod model;
 mod penalties;
 mod sampler;

@@ -13,7 +13,7 @@
 pub mod activation;
 pub mod architecture;
 pub mod atomic_file;
-mod atomic_folder;
+pub mod atomic_folder;
 pub mod backend;
 mod chat;
 pub mod checkpoint;

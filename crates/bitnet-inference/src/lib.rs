@@ -43,7 +43,7 @@ mod summary;
 mod tokenizer;
 pub mod verify;
 
-pub use chat::Message;
+pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, GgufOptions};
 pub use config::ModelConfig;
 pub use conversation::Conversation;

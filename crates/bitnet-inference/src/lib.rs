@@ -21,6 +21,7 @@ pub mod config;
 pub mod conversation;
 pub mod convert;
 mod detokenize;
+pub mod drawing;
 mod embed;
 pub mod engine;
 pub mod error;

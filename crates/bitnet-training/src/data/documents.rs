@@ -1,0 +1,46 @@
+//! Tokens in the making, document by document.
+
+use bitnet_core::DType;
+use bitnet_inference::convert::safetensors::Spec;
+
+pub(super) const IDS: &str = "ids";
+pub(super) const DOCUMENTS: &str = "documents";
+pub(super) const LOSS: &str = "loss";
+
+/// The tokens of documents, one behind another.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    ids: Vec<i32>,
+    starts: Vec<i64>,
+    loss: Vec<u8>,
+}
+
+impl Documents {
+    /// Begins a document.
+    pub(super) fn begin(&mut self) {
+        self.starts.push(self.ids.len() as i64);
+    }
+
+    /// Adds tokens to the last document; `is_learnt` is whether they are to be predicted.
+    pub(super) fn extend(&mut self, ids: &[u32], is_learnt: bool) {
+        self.ids.extend(ids.iter().map(|&id| id as i32));
+        self.loss.resize(self.ids.len(), u8::from(is_learnt));
+    }
+
+    pub(super) fn ids(&self) -> &[i32] {
+        &self.ids
+    }
+
+    /// The tensors of a file, with their bytes.
+    pub(super) fn tensors(&self) -> (Vec<Spec>, Vec<&[u8]>) {
+        let spec = |name: &str, dtype, len| Spec { name: name.to_owned(), dtype, dims: vec![len] };
+        let mut specs =
+            vec![spec(IDS, DType::I32, self.ids.len()), spec(DOCUMENTS, DType::I64, self.starts.len())];
+        let mut bytes = vec![bytemuck::cast_slice(&self.ids), bytemuck::cast_slice(&self.starts)];
+        if self.loss.contains(&0) {
+            specs.push(spec(LOSS, DType::U8, self.loss.len()));
+            bytes.push(&self.loss);
+        }
+        (specs, bytes)
+    }
+}

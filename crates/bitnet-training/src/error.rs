@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::Difference;
+
 /// `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -21,6 +23,22 @@ pub enum Error {
         line: Option<usize>,
         /// The fact.
         reason: String,
+    },
+    /// A checkpoint of a run is not what was written, or its folder is taken.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint {
+        /// The file or folder.
+        path: PathBuf,
+        /// The fact.
+        reason: String,
+    },
+    /// A run cannot go on from a checkpoint of another.
+    #[error("{}: cannot go on from here: {}", path.display(), Listed(differences))]
+    Mismatch {
+        /// The checkpoint.
+        path: PathBuf,
+        /// In what they differ.
+        differences: Vec<Difference>,
     },
     /// The data has a token that the model does not have.
     #[error("{}: token {index} is {id}, outside the vocabulary of {vocab_size}", path.display())]
@@ -60,6 +78,11 @@ impl Error {
         Self::Inference(bitnet_inference::Error::io(path, source))
     }
 
+    /// A fact about a checkpoint of a run.
+    pub(crate) fn checkpoint(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::Checkpoint { path: path.into(), reason: reason.into() }
+    }
+
     /// A fact about a file of training data.
     pub(crate) fn data(path: &Path, reason: impl Into<String>) -> Self {
         Self::Data { path: path.to_owned(), line: None, reason: reason.into() }
@@ -68,6 +91,17 @@ impl Error {
     /// A fact about a line of training data.
     pub(crate) fn line(path: &Path, line: usize, reason: impl Into<String>) -> Self {
         Self::Data { path: path.to_owned(), line: Some(line), reason: reason.into() }
+    }
+}
+
+struct Listed<'a>(&'a [Difference]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, difference) in self.0.iter().enumerate() {
+            write!(f, "{}{difference}", if index == 0 { "" } else { "; " })?;
+        }
+        Ok(())
     }
 }
 

@@ -2,9 +2,14 @@
 
 use std::fmt::Write;
 
-use ring::digest::{Context, Digest, SHA256};
+use ring::digest::{Context, Digest, SHA256, digest};
 
-/// Of several byte strings, each with its length in front, so that none can be taken for two.
+/// Of some bytes.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(&digest(&SHA256, bytes))
+}
+
+/// Of several, each with its length in front, so that none can be taken for two.
 pub(crate) fn sha256_of_parts(parts: &[&[u8]]) -> String {
     let mut context = Context::new(&SHA256);
     for part in parts {
@@ -24,6 +29,13 @@ fn hex(digest: &Digest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hashes_are_those_of_the_standard() {
+        // FIPS 180-2, appendix B.1.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(b"abc"), abc);
+    }
 
     #[test]
     fn parts_have_borders() {

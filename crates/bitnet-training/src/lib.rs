@@ -2,10 +2,11 @@
 //!
 //! Today its first parts: the fake quantization that a forward pass sees, and the straight-through gradient of a
 //! `BitLinear` layer. Both use the rules of `bitnet-quant`, so training and inference cannot drift apart. And [`data`],
-//! which reads texts as inference does.
+//! which reads texts as inference does, and [`checkpoint`], from which a run goes on.
 
 mod bit_linear;
 mod byte_tokenizer;
+pub mod checkpoint;
 pub mod data;
 mod error;
 mod fake_quant;

@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod data;
 mod error;
 mod fake_quant;
+pub mod guard;
 mod hash;
 
 pub use bit_linear::{BitLinearGradients, bit_linear_backward, bit_linear_forward};

@@ -12,6 +12,7 @@ mod error;
 mod fake_quant;
 pub mod guard;
 mod hash;
+mod mapped;
 pub mod metrics;
 
 pub use bit_linear::{BitLinearGradients, bit_linear_backward, bit_linear_forward};

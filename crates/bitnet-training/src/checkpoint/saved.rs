@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use bitnet_core::{Buffer, Tensor};
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::state::TrainingState;
 use super::tensor::StateTensor;
 use crate::hash::sha256;
+use crate::mapped::mapped;
 use crate::{Error, Result};
 
 const TENSORS: &str = "tensors.safetensors";
@@ -70,7 +70,7 @@ impl SavedCheckpoint {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let Stored { sha256: expected, state, .. } = stored(path)?;
         let file = path.join(TENSORS);
-        let bytes = map(&file)?;
+        let bytes = mapped(&file)?;
         if sha256(&bytes) != expected {
             return Err(Error::checkpoint(file, "is damaged: its SHA-256 is another"));
         }
@@ -89,7 +89,7 @@ fn stored(path: &Path) -> Result<Stored<TrainingState>> {
         version: u32,
     }
     let file = path.join(STATE);
-    let bytes = map(&file)?;
+    let bytes = mapped(&file)?;
     let damaged = |error: serde_json::Error| Error::checkpoint(&file, format!("is damaged: {error}"));
     let Version { version } = serde_json::from_slice(&bytes).map_err(damaged)?;
     if version != VERSION {
@@ -97,8 +97,4 @@ fn stored(path: &Path) -> Result<Stored<TrainingState>> {
         return Err(Error::checkpoint(file, reason));
     }
     serde_json::from_slice(&bytes).map_err(damaged)
-}
-
-fn map(path: &Path) -> Result<Buffer> {
-    map_file(path)?.ok_or_else(|| Error::io(path, io::ErrorKind::NotFound.into()))
 }

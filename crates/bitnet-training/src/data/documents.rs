@@ -27,6 +27,14 @@ impl Documents {
         self.loss.resize(self.ids.len(), u8::from(is_learnt));
     }
 
+    /// Adds the documents of another.
+    pub(super) fn append(&mut self, other: &Self) {
+        let first = self.ids.len() as i64;
+        self.starts.extend(other.starts.iter().map(|start| first + start));
+        self.ids.extend(&other.ids);
+        self.loss.extend(&other.loss);
+    }
+
     pub(super) fn ids(&self) -> &[i32] {
         &self.ids
     }

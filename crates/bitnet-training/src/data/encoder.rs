@@ -1,12 +1,14 @@
 //! Texts and conversations to tokens, as inference reads them.
 
+use bitnet_core::ThreadPool;
 use bitnet_inference::{ChatTemplate, Message, Tokenizer};
 
 use super::conversation::{self, Piece};
 use super::documents::Documents;
+use super::in_order::in_order;
 use crate::{Error, Result};
 
-/// Bytes of a text that are tokenized at once, so that a long one takes no more memory than its tokens.
+/// Bytes of a text that a thread tokenizes at once.
 const CHUNK: usize = 1 << 20;
 
 /// Bytes on both sides of a cut that must have the same tokens with it and without.
@@ -41,24 +43,32 @@ impl<'t> Encoder<'t> {
         Ok(Self { tokenizer, before, after, joins, chunk: CHUNK })
     }
 
-    /// Adds a document. `progress` is called with the bytes of each part that is done.
-    pub(super) fn text(
-        &self,
-        text: &str,
-        documents: &mut Documents,
-        progress: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<()> {
+    /// Adds a document.
+    pub(super) fn text(&self, text: &str, documents: &mut Documents) -> Result<()> {
         documents.begin();
         documents.extend(&self.before, true);
-        let mut rest = text;
-        while !rest.is_empty() {
-            let (part, behind) = rest.split_at(self.cut(rest)?);
-            documents.extend(&self.tokenizer.encode(part, false)?, true);
-            progress(part.len())?;
-            rest = behind;
-        }
+        documents.extend(&self.tokenizer.encode(text, false)?, true);
         documents.extend(&self.after, true);
         Ok(())
+    }
+
+    /// One document, which may be long. `progress` is called with the bytes of each part that is done.
+    pub(super) fn long_text(
+        &self,
+        text: &str,
+        pool: &ThreadPool,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Documents> {
+        let mut documents = Documents::default();
+        documents.begin();
+        documents.extend(&self.before, true);
+        let encode = |part: &&str| Ok(self.tokenizer.encode(part, false)?);
+        in_order(pool, &self.parts(text)?, encode, |part, ids| {
+            documents.extend(&ids, true);
+            progress(part.len())
+        })?;
+        documents.extend(&self.after, true);
+        Ok(documents)
     }
 
     /// Adds a conversation whose answers are to be learnt. Each piece is tokenized by itself: an answer is a continuation
@@ -89,17 +99,19 @@ impl<'t> Encoder<'t> {
         Ok(())
     }
 
-    /// Bytes of `text` to tokenize by themselves: all, or up to the end of a line where a cut changes no token.
-    fn cut(&self, text: &str) -> Result<usize> {
-        let mut at = self.chunk;
+    /// Parts to tokenize by themselves, cut at ends of lines where that changes no token.
+    fn parts<'a>(&self, text: &'a str) -> Result<Vec<&'a str>> {
+        let (mut parts, mut start, mut at) = (Vec::new(), 0, self.chunk);
         while self.joins && at < text.len() {
             let Some(line) = text.as_bytes()[at..].iter().position(|&byte| byte == b'\n') else { break };
             at += line + 1;
             if self.is_whole(text, at)? {
-                return Ok(at);
+                parts.push(&text[start..at]);
+                (start, at) = (at, at.saturating_add(self.chunk));
             }
         }
-        Ok(text.len())
+        parts.push(&text[start..]);
+        Ok(parts)
     }
 
     /// Whether the tokens around `at` are the same with a cut there. White space without an end in sight is not cut.
@@ -129,12 +141,13 @@ mod tests {
 
     /// Ids of a document, and the parts it was tokenized in.
     fn encode(encoder: &Encoder<'_>, text: &str) -> (Vec<i32>, usize) {
-        let (mut documents, mut parts) = (Documents::default(), 0);
+        let pool = ThreadPool::new(2).unwrap();
+        let mut parts = 0;
         let mut count = |_| {
             parts += 1;
             Ok(())
         };
-        encoder.text(text, &mut documents, &mut count).unwrap();
+        let documents = encoder.long_text(text, &pool, &mut count).unwrap();
         (documents.ids().to_vec(), parts)
     }
 

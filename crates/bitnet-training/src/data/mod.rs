@@ -25,10 +25,12 @@ mod conversation;
 mod dataset;
 mod documents;
 mod encoder;
+mod in_order;
 mod loader;
 mod npy;
 mod order;
 mod packing;
+mod source;
 mod token_cache;
 mod token_file;
 

@@ -2,21 +2,18 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use bitnet_core::Buffer;
+use bitnet_core::ThreadPool;
 use bitnet_inference::checkpoint::map_file;
 use bitnet_inference::convert::safetensors;
-use bitnet_inference::{ChatTemplate, Message, Tokenizer};
-use serde::Deserialize;
+use bitnet_inference::{ChatTemplate, Tokenizer};
 
-use super::documents::Documents;
-use super::encoder::Encoder;
-use super::npy;
+use super::source::{Kind, Source};
 use super::token_file::TokenFile;
 use crate::hash::sha256_of_parts;
+use crate::mapped::mapped;
 use crate::{Error, Result};
 
 /// Part of every key: to be counted up when tokens are made differently of the same files.
@@ -36,34 +33,8 @@ pub struct TokenCache<'t> {
     pub tokenizer: Option<&'t Tokenizer>,
     /// What conversations are written by.
     pub template: Option<&'t ChatTemplate>,
-}
-
-/// How a file is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Text,
-    Lines,
-    Array,
-}
-
-impl Kind {
-    /// `None` for tokens that need no reading.
-    fn of(path: &Path) -> Option<Self> {
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        match extension.to_str() {
-            Some("jsonl" | "ndjson") => Some(Self::Lines),
-            Some("npy") => Some(Self::Array),
-            Some("safetensors") => None,
-            _ => Some(Self::Text),
-        }
-    }
-}
-
-/// A line of a file.
-#[derive(Deserialize)]
-struct Row {
-    text: Option<String>,
-    messages: Option<Vec<Message>>,
+    /// What tokenizes.
+    pub pool: &'t ThreadPool,
 }
 
 impl TokenCache<'_> {
@@ -77,7 +48,7 @@ impl TokenCache<'_> {
         path: &Path,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<TokenFile> {
-        let bytes = map(path)?;
+        let bytes = mapped(path)?;
         let kind = Kind::of(path);
         let key = self.key(kind, &bytes)?;
         let Some(kind) = kind else { return TokenFile::new(path, key, &bytes, self.vocab_size) };
@@ -89,11 +60,35 @@ impl TokenCache<'_> {
                 read => return read,
             }
         }
-        let documents = self.documents(path, kind, &bytes, progress)?;
+        let documents =
+            self.source(path, &bytes).documents(kind, &mut self.counting(bytes.len(), progress))?;
         fs::create_dir_all(&self.folder).map_err(|error| Error::io(&self.folder, error))?;
         let (specs, data) = documents.tensors();
         safetensors::write_file(&cached, &specs, |index| Ok(Cow::Borrowed(data[index])))?;
-        TokenFile::new(path, key, &map(&cached)?, self.vocab_size)
+        TokenFile::new(path, key, &mapped(&cached)?, self.vocab_size)
+    }
+
+    fn source<'a>(&'a self, path: &'a Path, bytes: &'a [u8]) -> Source<'a> {
+        let Self { vocab_size, end, tokenizer, template, pool, .. } = *self;
+        Source { path, bytes, vocab_size, end, tokenizer, template, pool }
+    }
+
+    /// From the bytes of parts to those of all so far.
+    fn counting(
+        &self,
+        all: usize,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> impl FnMut(usize) -> Result<()> {
+        let mut done = 0;
+        move |bytes| {
+            done += bytes;
+            match progress(done, all) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => {
+                    Err(Error::Inference(bitnet_inference::Error::Stopped { path: self.folder.clone() }))
+                }
+            }
+        }
     }
 
     /// What tokens depend on, as one number.
@@ -109,126 +104,6 @@ impl TokenCache<'_> {
         parts.push(bytes);
         Ok(sha256_of_parts(&parts))
     }
-
-    fn documents(
-        &self,
-        path: &Path,
-        kind: Kind,
-        bytes: &[u8],
-        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-    ) -> Result<Documents> {
-        if bytes.is_empty() {
-            return Err(Error::data(path, "is empty"));
-        }
-        let mut done = 0;
-        let mut progress = |bytes_done: usize| {
-            // Lines count their ends, also where the last has none.
-            done += bytes_done;
-            match progress(done.min(bytes.len()), bytes.len()) {
-                ControlFlow::Continue(()) => Ok(()),
-                ControlFlow::Break(()) => {
-                    Err(Error::Inference(bitnet_inference::Error::Stopped { path: self.folder.clone() }))
-                }
-            }
-        };
-        let mut documents = Documents::default();
-        match kind {
-            Kind::Text => {
-                let text = text(bytes).map_err(|reason| Error::data(path, reason))?;
-                self.encoder(path)?.text(text, &mut documents, &mut progress)?;
-            }
-            Kind::Lines => self.lines(path, bytes, &mut documents, &mut progress)?,
-            Kind::Array => {
-                let ids = npy::integers(bytes).map_err(|reason| Error::data(path, reason))?;
-                self.array(path, &ids, &mut documents)?;
-            }
-        }
-        if documents.ids().is_empty() {
-            return Err(Error::data(path, "has no documents"));
-        }
-        Ok(documents)
-    }
-
-    fn encoder(&self, path: &Path) -> Result<Encoder<'_>> {
-        let missing = || Error::data(path, "is text, and the model has no tokenizer to read it");
-        Encoder::new(self.tokenizer.ok_or_else(missing)?, self.end)
-    }
-
-    fn lines(
-        &self,
-        path: &Path,
-        bytes: &[u8],
-        documents: &mut Documents,
-        progress: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<()> {
-        let encoder = self.encoder(path)?;
-        for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-            let refuse = |reason: String| Error::line(path, index + 1, reason);
-            let line = text(line).map_err(refuse)?;
-            match row(line).map_err(refuse)? {
-                None => {}
-                Some(Row { messages: None, text }) => {
-                    let text = text.unwrap_or_default();
-                    // A row without a text is no document.
-                    if !text.is_empty() {
-                        encoder.text(&text, documents, &mut |_| Ok(()))?;
-                    }
-                }
-                Some(Row { messages: Some(messages), .. }) => {
-                    let missing =
-                        || refuse("is a conversation, and the model has no chat template".to_owned());
-                    let template =
-                        self.template.filter(|template| template.is_present()).ok_or_else(missing)?;
-                    encoder.conversation(template, &messages, documents, refuse)?;
-                }
-            }
-            progress(line.len() + 1)?;
-        }
-        Ok(())
-    }
-
-    fn array(&self, path: &Path, ids: &[i64], documents: &mut Documents) -> Result<()> {
-        let vocab_size = self.vocab_size;
-        if let Some(index) = ids.iter().position(|&id| id < 0 || id >= vocab_size as i64) {
-            let (path, id) = (path.to_owned(), ids[index]);
-            return Err(Error::TokenOutOfRange { path, index, id, vocab_size });
-        }
-        let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-        for document in ids.split_inclusive(|&id| Some(id) == self.end) {
-            documents.begin();
-            documents.extend(document, true);
-        }
-        Ok(())
-    }
-}
-
-/// The object of a line, which has a text or messages; none where the line is blank.
-fn row(line: &str) -> Result<Option<Row>, String> {
-    if line.trim().is_empty() {
-        return Ok(None);
-    }
-    let row: Row = serde_json::from_str(line).map_err(|error| {
-        // The line is known better.
-        let reason = error.to_string();
-        let place = format!(" at line {} column {}", error.line(), error.column());
-        format!("column {}: {}", error.column(), reason.strip_suffix(&place).unwrap_or(&reason))
-    })?;
-    match (&row.text, &row.messages) {
-        (None, None) => Err("has neither \"text\" nor \"messages\"".to_owned()),
-        (Some(_), Some(_)) => Err("has both \"text\" and \"messages\"".to_owned()),
-        _ => Ok(Some(row)),
-    }
-}
-
-/// Bytes as text, without the mark that some systems put in front of it.
-fn text(bytes: &[u8]) -> Result<&str, String> {
-    let text =
-        str::from_utf8(bytes).map_err(|error| format!("is not UTF-8 at byte {}", error.valid_up_to()))?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
-}
-
-fn map(path: &Path) -> Result<Buffer> {
-    map_file(path)?.ok_or_else(|| Error::io(path, io::ErrorKind::NotFound.into()))
 }
 
 /// Of the tokens of a file in the cache.

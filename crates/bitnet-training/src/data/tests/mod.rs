@@ -8,6 +8,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use bitnet_core::ThreadPool;
 use bitnet_inference::{ChatTemplate, Checkpoint, Tokenizer};
 use tempfile::TempDir;
 
@@ -19,6 +20,7 @@ struct Files {
     folder: TempDir,
     tokenizer: Tokenizer,
     template: ChatTemplate,
+    pool: ThreadPool,
 }
 
 /// `<|end_of_text|>` of the embedded model.
@@ -31,6 +33,7 @@ impl Files {
             folder: tempfile::tempdir().unwrap(),
             tokenizer: Tokenizer::read(&checkpoint).unwrap().unwrap(),
             template: ChatTemplate::read(&checkpoint).unwrap(),
+            pool: ThreadPool::new(2).unwrap(),
         }
     }
 
@@ -41,6 +44,7 @@ impl Files {
             end: Some(END),
             tokenizer: Some(&self.tokenizer),
             template: Some(&self.template),
+            pool: &self.pool,
         }
     }
 

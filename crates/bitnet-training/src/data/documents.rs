@@ -16,8 +16,9 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    /// Begins a document.
+    /// Begins a document; the one before is none when it has no tokens.
     pub(super) fn begin(&mut self) {
+        self.drop_empty();
         self.starts.push(self.ids.len() as i64);
     }
 
@@ -29,6 +30,7 @@ impl Documents {
 
     /// Adds the documents of another.
     pub(super) fn append(&mut self, other: &Self) {
+        self.drop_empty();
         let first = self.ids.len() as i64;
         self.starts.extend(other.starts.iter().map(|start| first + start));
         self.ids.extend(&other.ids);
@@ -40,7 +42,8 @@ impl Documents {
     }
 
     /// The tensors of a file, with their bytes.
-    pub(super) fn tensors(&self) -> (Vec<Spec>, Vec<&[u8]>) {
+    pub(super) fn tensors(&mut self) -> (Vec<Spec>, Vec<&[u8]>) {
+        self.drop_empty();
         let spec = |name: &str, dtype, len| Spec { name: name.to_owned(), dtype, dims: vec![len] };
         let mut specs =
             vec![spec(IDS, DType::I32, self.ids.len()), spec(DOCUMENTS, DType::I64, self.starts.len())];
@@ -50,5 +53,32 @@ impl Documents {
             bytes.push(&self.loss);
         }
         (specs, bytes)
+    }
+
+    fn drop_empty(&mut self) {
+        let end = self.ids.len() as i64;
+        self.starts.pop_if(|start| *start == end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_without_tokens_are_none() {
+        let mut documents = Documents::default();
+        documents.begin();
+        documents.begin();
+        documents.extend(&[1, 2], true);
+        documents.begin();
+        let mut other = Documents::default();
+        other.begin();
+        other.extend(&[3], false);
+        other.begin();
+        documents.append(&other);
+        let (specs, bytes) = documents.tensors();
+        let starts: &[i64] = bytemuck::cast_slice(bytes[1]);
+        assert_eq!((specs[1].dims[0], starts, bytes[2]), (2, &[0, 2][..], &[1, 1, 0][..]));
     }
 }

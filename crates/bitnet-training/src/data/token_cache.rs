@@ -60,7 +60,7 @@ impl TokenCache<'_> {
                 read => return read,
             }
         }
-        let documents =
+        let mut documents =
             self.source(path, &bytes).documents(kind, &mut self.counting(bytes.len(), progress))?;
         fs::create_dir_all(&self.folder).map_err(|error| Error::io(&self.folder, error))?;
         let (specs, data) = documents.tensors();

@@ -2,30 +2,60 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
+
+/// What follows the name of what is being written, in front of the number of the process.
+const PARTIAL: &str = ".partial-";
 
 /// Writes a file under a name of its own beside `path`, then renames it. When `fill` fails, what was at `path` stays.
 ///
 /// Errors: [`Error::Io`], and what `fill` says.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let io = |source| Error::io(path, source);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".partial-{}", std::process::id()));
-    let partial = path.with_file_name(name);
-    let filled = File::create_new(&partial).map_err(io).and_then(|file| {
+    let (partial, file) = create_partial(path, |partial| File::create_new(partial))?;
+    let filled = (|| {
         let mut writer = BufWriter::new(file);
         fill(&mut writer)?;
         let file = writer.into_inner().map_err(|error| io(error.into_error()))?;
         file.sync_all().map_err(io)?;
         fs::rename(&partial, path).map_err(io)
-    });
+    })();
     if filled.is_err() {
         // There is nothing to say beyond the first error.
         drop(fs::remove_file(&partial));
     }
     filled
+}
+
+/// Creates what will be `path`, under the first name that is free: a process that was killed left its own behind, and
+/// this one may have its number.
+pub(crate) fn create_partial<T>(
+    path: &Path,
+    create: impl Fn(&Path) -> io::Result<T>,
+) -> Result<(PathBuf, T)> {
+    let mut attempt = 0_usize;
+    loop {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!("{PARTIAL}{}-{attempt}", std::process::id()));
+        let partial = path.with_file_name(name);
+        match create(&partial) {
+            Ok(created) => return Ok((partial, created)),
+            Err(error) if is_taken(&error) => attempt += 1,
+            Err(error) => return Err(Error::io(path, error)),
+        }
+    }
+}
+
+/// Whether there is something of the name.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty)
+}
+
+/// Whether a name is that of a file or folder in the making, or of one whose process was killed.
+pub fn is_partial(name: &str) -> bool {
+    name.contains(PARTIAL)
 }
 
 /// Refuses a destination that is there already, or has no name.
@@ -46,6 +76,21 @@ pub fn refuse_existing(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.gguf");
+        let mut left = Vec::new();
+        for _ in 0..2 {
+            let (partial, _) = create_partial(&path, |partial| File::create_new(partial)).unwrap();
+            left.push(partial.file_name().unwrap().to_string_lossy().into_owned());
+        }
+        write(&path, |_| Ok(())).unwrap();
+        assert_ne!(left[0], left[1]);
+        assert!(left.iter().all(|name| is_partial(name)) && !is_partial("x.gguf"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
 
     #[test]
     fn a_failure_leaves_nothing_and_changes_nothing() {

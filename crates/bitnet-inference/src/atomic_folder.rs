@@ -3,18 +3,20 @@
 use std::fs;
 use std::path::Path;
 
+use crate::atomic_file::create_partial;
 use crate::{Error, Result};
 
 /// Makes a folder under a name of its own beside `path`, has it filled, and renames it. When `fill` fails, nothing is
 /// left of it.
-pub(crate) fn write<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+///
+/// Errors: [`Error::Io`], also for something that is at `path` already, and what `fill` says.
+pub fn write<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let io = |source| Error::io(path, source);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".partial-{}", std::process::id()));
-    let partial = path.with_file_name(name);
-    fs::create_dir(&partial).map_err(io)?;
+    let (partial, ()) = create_partial(path, |partial| fs::create_dir(partial))?;
     let filled = fill(&partial).and_then(|filled| {
+        sync(&partial);
         fs::rename(&partial, path).map_err(io)?;
+        sync(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")));
         Ok(filled)
     });
     if filled.is_err() {
@@ -22,6 +24,21 @@ pub(crate) fn write<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Re
         drop(fs::remove_dir_all(&partial));
     }
     filled
+}
+
+/// Removes a folder. While it is being removed it has another name.
+///
+/// Errors: [`Error::Io`].
+pub fn remove(path: &Path) -> Result<()> {
+    let (partial, ()) = create_partial(path, |partial| fs::rename(path, partial))?;
+    fs::remove_dir_all(partial).map_err(|source| Error::io(path, source))
+}
+
+/// Has the names in a folder written to the disk. Not every system can do that, and its files are written in any case.
+fn sync(folder: &Path) {
+    if cfg!(unix) {
+        drop(fs::File::open(folder).and_then(|folder| folder.sync_all()));
+    }
 }
 
 #[cfg(test)]
@@ -39,6 +56,19 @@ mod tests {
         });
         assert!(matches!(failed, Err(Error::EmptyPrompt)));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_removed_folder_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        for content in ["a", "b"] {
+            write(&path, |partial| fs::write(partial.join("x"), content).map_err(|e| Error::io("x", e)))
+                .unwrap();
+            remove(&path).unwrap();
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+        assert!(matches!(remove(&path), Err(Error::Io { .. })));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Message {
 
 /// The template of a checkpoint.
 #[derive(Debug)]
-pub(crate) struct ChatTemplate {
+pub struct ChatTemplate {
     path: PathBuf,
     source: Option<String>,
     bos_token: String,
@@ -72,7 +72,9 @@ impl RawToken {
 impl ChatTemplate {
     /// Reads the template of a checkpoint: `chat_template.jinja`, else what `tokenizer_config.json` holds; or
     /// that of a GGUF file.
-    pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Self> {
+    ///
+    /// Errors: [`Error::ChatTemplate`], [`Error::Config`] for files that are damaged.
+    pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
         if let Some(gguf) = checkpoint.gguf() {
             return Self::of_gguf(gguf);
         }
@@ -118,29 +120,29 @@ impl ChatTemplate {
     }
 
     /// Whether the checkpoint has a template.
-    pub(crate) fn is_present(&self) -> bool {
+    pub fn is_present(&self) -> bool {
         self.source.is_some()
     }
 
     /// The template itself, if there is one.
-    pub(crate) fn source(&self) -> Option<&str> {
+    pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
     }
 
     /// The text of the BOS token, empty when the checkpoint names none.
-    pub(crate) fn bos_token(&self) -> &str {
+    pub fn bos_token(&self) -> &str {
         &self.bos_token
     }
 
     /// The text of the EOS token, empty when the checkpoint names none.
-    pub(crate) fn eos_token(&self) -> &str {
+    pub fn eos_token(&self) -> &str {
         &self.eos_token
     }
 
     /// Renders `messages`, as `apply_chat_template(tokenize=False)` of transformers does.
     ///
     /// Errors: [`Error::ChatTemplate`] when there is no template, or with what the template itself raises.
-    pub(crate) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let error = |reason: String| Error::ChatTemplate { path: self.path.clone(), reason };
         let source = self.source.as_deref().ok_or_else(|| error("the checkpoint has none".to_owned()))?;
         let environment = environment().map_err(|cause| error(describe(&cause)))?;

@@ -13,7 +13,7 @@
 pub mod activation;
 pub mod architecture;
 pub mod atomic_file;
-mod atomic_folder;
+pub mod atomic_folder;
 pub mod backend;
 mod chat;
 pub mod checkpoint;
@@ -21,6 +21,7 @@ pub mod config;
 pub mod conversation;
 pub mod convert;
 mod detokenize;
+pub mod drawing;
 mod embed;
 pub mod engine;
 pub mod error;
@@ -43,7 +44,7 @@ mod summary;
 mod tokenizer;
 pub mod verify;
 
-pub use chat::Message;
+pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, GgufOptions};
 pub use config::ModelConfig;
 pub use conversation::Conversation;

@@ -110,7 +110,9 @@ impl Tokenizer {
     }
 
     /// The content of a `tokenizer.json`.
-    pub(crate) fn to_json(&self) -> Result<String> {
+    ///
+    /// Errors: [`Error::Tokenizer`] for parts that have no such form.
+    pub fn to_json(&self) -> Result<String> {
         self.inner.to_string(true).map_err(|error| self.error(&error))
     }
 

@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use bitnet_inference::drawing::png;
 use bitnet_inference::report::Report;
 use bitnet_inference::{Error, Result, atomic_file};
 
-use super::{html, png, ranking};
+use super::{html, ranking};
 
 /// A file to be, of a format that its name says.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl ReportFile {
         let bytes = match self.format {
             Format::Html => html::page(report).into_bytes(),
             Format::Png => {
-                png::encode(&ranking::chart(report)).map_err(|error| Error::io(&self.path, error.into()))?
+                png::encode(&ranking::chart(report)).map_err(|error| Error::io(&self.path, error))?
             }
         };
         let fill =

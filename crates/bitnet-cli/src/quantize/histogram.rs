@@ -1,9 +1,7 @@
 //! Histograms of what linears multiply.
 
+use bitnet_inference::drawing::{Align, BLUE, Chart, GREY, svg};
 use bitnet_inference::report::LinearInput;
-
-use super::chart::{Align, BLUE, Chart, GREY};
-use super::svg;
 
 /// Octaves below the largest magnitude that have bars of their own.
 const OCTAVES: i32 = 16;

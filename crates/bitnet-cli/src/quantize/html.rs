@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
+use bitnet_inference::drawing::svg::{self, escaped};
 use bitnet_inference::report::{Layer, LinearInput, Report};
 
-use super::svg::escaped;
 use super::table::{decibels, short_name, summary};
-use super::{histogram, ranking, svg};
+use super::{histogram, ranking};
 
 const STYLE: &str = "\
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }

@@ -1,12 +1,9 @@
 //! `bitnet quantize`.
 
-mod chart;
 mod file;
 mod histogram;
 mod html;
-mod png;
 mod ranking;
-mod svg;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -2,25 +2,13 @@
 
 use std::path::Path;
 
+use bitnet_inference::drawing::{Align, BLACK, COLORS, Chart, GREY, LETTER, PALE};
 use bitnet_inference::report::{Layer, Report};
 
-use super::chart::{Align, BLACK, BLUE, Chart, Color, GREY, LETTER, PALE};
 use super::table::short_name;
 
 /// A plot of more linears than this has the most sensitive ones alone.
 const MOST: usize = 60;
-
-/// Of bars and marks. Okabe and Ito: told apart by the colour-blind.
-const COLORS: [Color; 8] = [
-    BLUE,
-    [0xe6, 0x9f, 0x00],
-    [0x00, 0x9e, 0x73],
-    [0xd5, 0x5e, 0x00],
-    [0xcc, 0x79, 0xa7],
-    [0x56, 0xb4, 0xe9],
-    [0x99, 0x99, 0x33],
-    [0x44, 0x44, 0x44],
-];
 
 const ROW: i32 = 22;
 const TOP: i32 = 104;

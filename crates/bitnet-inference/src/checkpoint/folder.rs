@@ -72,13 +72,15 @@ impl Folder {
     pub(super) fn read(&self, name: &str) -> Result<Option<Buffer>> {
         match self {
             Self::Memory { files, .. } => Ok(files.get(name).cloned()),
-            Self::Disk(path) => map(&path.join(name)),
+            Self::Disk(path) => map_file(&path.join(name)),
         }
     }
 }
 
 /// The bytes of a file, memory-mapped, or `None` when there is none.
-pub(super) fn map(path: &Path) -> Result<Option<Buffer>> {
+///
+/// Errors: [`Error::Io`]; [`Error::Checkpoint`] for what is no regular file.
+pub fn map_file(path: &Path) -> Result<Option<Buffer>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -4,7 +4,7 @@
 
 mod folder;
 pub(crate) mod gguf;
-mod safetensors;
+pub mod safetensors;
 mod shards;
 
 use std::borrow::Cow;
@@ -15,6 +15,7 @@ use bitnet_core::{Buffer, Tensor};
 use serde::de::DeserializeOwned;
 
 use self::folder::Folder;
+pub use self::folder::map_file;
 use self::gguf::Gguf;
 pub use self::gguf::{Decision, EncodedTernary, GgufOptions};
 use self::shards::Weights;
@@ -89,7 +90,7 @@ impl Checkpoint {
         }
         let file = if path.is_file() { Some(path.to_owned()) } else { gguf_in(path)? };
         if let Some(file) = file {
-            let bytes = folder::map(&file)?.ok_or_else(|| Error::ModelNotFound { path: file.clone() })?;
+            let bytes = map_file(&file)?.ok_or_else(|| Error::ModelNotFound { path: file.clone() })?;
             if !bytes.starts_with(b"GGUF") && file.extension().is_none_or(|extension| extension != "gguf") {
                 return Err(Error::checkpoint(file, "is no GGUF file; of other formats, give the folder"));
             }

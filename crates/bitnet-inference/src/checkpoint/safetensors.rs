@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// The tensors of a file, sharing its bytes.
 ///
 /// Errors: [`Error::Checkpoint`] when the header is too long, is not JSON, or lies about offsets, shapes or types.
-pub(super) fn read(path: &Path, bytes: &Buffer) -> Result<BTreeMap<String, Tensor>> {
+pub fn read(path: &Path, bytes: &Buffer) -> Result<BTreeMap<String, Tensor>> {
     let (header_bytes, metadata) = SafeTensors::read_metadata(bytes)
         .map_err(|error| Error::checkpoint(path, format!("is not a sound safetensors file: {error}")))?;
     // The length of the header is itself eight bytes long.

@@ -9,7 +9,7 @@ mod hf;
 mod losses;
 mod master;
 mod q6_k;
-mod safetensors;
+pub mod safetensors;
 mod target;
 
 use std::ops::ControlFlow;

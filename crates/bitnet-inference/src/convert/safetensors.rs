@@ -14,10 +14,13 @@ use crate::{Error, Result, atomic_file};
 
 /// A tensor to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Spec {
-    pub(super) name: String,
-    pub(super) dtype: DType,
-    pub(super) dims: Vec<usize>,
+pub struct Spec {
+    /// Its name.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions.
+    pub dims: Vec<usize>,
 }
 
 impl Spec {
@@ -51,18 +54,29 @@ pub(super) fn write<'d>(
 ) -> Result<usize> {
     let shards = shards(tensors, shard_bytes);
     if let [all] = &shards[..] {
-        write_file(&folder.join(SINGLE), tensors, all, &mut data)?;
+        write_shard(&folder.join(SINGLE), tensors, all, data)?;
         return Ok(1);
     }
     let mut places = Map::new();
     for (index, shard) in shards.iter().enumerate() {
         let file = format!("model-{:05}-of-{:05}.safetensors", index + 1, shards.len());
-        write_file(&folder.join(&file), tensors, shard, &mut data)?;
+        write_shard(&folder.join(&file), tensors, shard, &mut data)?;
         places.extend(shard.iter().map(|&at| (tensors[at].name.clone(), Value::from(file.as_str()))));
     }
     let total: usize = tensors.iter().map(Spec::size_bytes).sum();
     write_json(&folder.join(INDEX), &json!({"metadata": {"total_size": total}, "weight_map": places}))?;
     Ok(shards.len())
+}
+
+/// Writes `tensors` into one file, whole or not at all; `data(i)` gives the bytes of the tensor `i`.
+///
+/// Errors: [`Error::Io`], and what `data` says.
+pub fn write_file<'d>(
+    path: &Path,
+    tensors: &[Spec],
+    data: impl FnMut(usize) -> Result<Cow<'d, [u8]>>,
+) -> Result<()> {
+    write_shard(path, tensors, &wide_first(tensors, (0..tensors.len()).collect()), data)
 }
 
 /// Writes a JSON file.
@@ -75,7 +89,7 @@ pub(super) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     atomic_file::write(path, |file| file.write_all(bytes).map_err(|source| Error::io(path, source)))
 }
 
-/// The tensors of each file, wide elements first.
+/// The tensors of each file.
 fn shards(tensors: &[Spec], shard_bytes: usize) -> Vec<Vec<usize>> {
     let mut shards = vec![Vec::new()];
     let mut size = 0;
@@ -87,17 +101,20 @@ fn shards(tensors: &[Spec], shard_bytes: usize) -> Vec<Vec<usize>> {
         size += tensor.size_bytes();
         shards.last_mut().expect("there is a first shard").push(index);
     }
-    for shard in &mut shards {
-        shard.sort_by_key(|&index| std::cmp::Reverse(tensors[index].dtype.size_bytes()));
-    }
-    shards
+    shards.into_iter().map(|shard| wide_first(tensors, shard)).collect()
 }
 
-fn write_file<'d>(
+/// So that all are aligned.
+fn wide_first(tensors: &[Spec], mut shard: Vec<usize>) -> Vec<usize> {
+    shard.sort_by_key(|&index| std::cmp::Reverse(tensors[index].dtype.size_bytes()));
+    shard
+}
+
+fn write_shard<'d>(
     path: &Path,
     tensors: &[Spec],
     shard: &[usize],
-    data: &mut impl FnMut(usize) -> Result<Cow<'d, [u8]>>,
+    mut data: impl FnMut(usize) -> Result<Cow<'d, [u8]>>,
 ) -> Result<()> {
     let mut header = Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
     let mut offset = 0;

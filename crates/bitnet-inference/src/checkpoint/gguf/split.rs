@@ -109,7 +109,7 @@ pub(super) fn others(path: &Path, first: &Header) -> Result<Vec<(Part, Header)>>
 /// The part `index`, from 0, of a model whose first part is `first`.
 fn read(path: PathBuf, first: &Path, index: usize, count: usize) -> Result<(Part, Header)> {
     let missing = || Error::checkpoint(&path, format!("is missing; {} is in {count} parts", first.display()));
-    let bytes = folder::map(&path)?.ok_or_else(missing)?;
+    let bytes = folder::map_file(&path)?.ok_or_else(missing)?;
     let header = Header::read(&path, &bytes)?;
     let (theirs, number) = (header.metadata.count(COUNT)?, number(&header.metadata)?);
     if theirs != Some(count) {

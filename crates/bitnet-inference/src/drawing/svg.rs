@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::chart::{Align, Chart, Shape};
+use super::{Align, Chart, Shape};
 
 /// The drawing as an element of an HTML page.
-pub(super) fn element(chart: &Chart) -> String {
+pub fn element(chart: &Chart) -> String {
     let (width, height) = (chart.width, chart.height);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
@@ -18,6 +18,15 @@ pub(super) fn element(chart: &Chart) -> String {
                 svg,
                 "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"#{r:02x}{g:02x}{b:02x}\"/>"
             ),
+            Shape::Line { points, width, color: [r, g, b] } => {
+                let points: Vec<String> = points.iter().map(|(x, y)| format!("{x},{y}")).collect();
+                let points = points.join(" ");
+                writeln!(
+                    svg,
+                    "<polyline points=\"{points}\" fill=\"none\" stroke=\"#{r:02x}{g:02x}{b:02x}\" \
+                     stroke-width=\"{width}\"/>"
+                )
+            }
             Shape::Text { x, y, text, align, color: [r, g, b] } => {
                 let anchor = match align {
                     Align::Left => "start",
@@ -36,7 +45,7 @@ pub(super) fn element(chart: &Chart) -> String {
 }
 
 /// Text that is only text in HTML and SVG.
-pub(super) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

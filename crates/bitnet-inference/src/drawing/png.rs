@@ -1,18 +1,22 @@
 //! Drawings as PNG.
 
 use std::convert::Infallible;
+use std::io;
 
 use embedded_graphics::mono_font::MonoTextStyle;
 use embedded_graphics::mono_font::ascii::FONT_9X15;
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Pixel, Point, RgbColor, Size};
+use embedded_graphics::primitives::{Polyline, Primitive, PrimitiveStyle};
 use embedded_graphics::text::{Alignment, Text};
-use png::{BitDepth, ColorType, Encoder, EncodingError};
+use png::{BitDepth, ColorType, Encoder};
 
-use super::chart::{Align, Chart, Shape};
+use super::{Align, Chart, Shape};
 
 /// The drawing as a file, three bytes a pixel.
-pub(super) fn encode(chart: &Chart) -> Result<Vec<u8>, EncodingError> {
+///
+/// Errors: a drawing without pixels, or with too many.
+pub fn encode(chart: &Chart) -> io::Result<Vec<u8>> {
     let canvas = Canvas::draw(chart);
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, canvas.width as u32, canvas.height as u32);
@@ -39,6 +43,12 @@ impl Canvas {
                     for y in *y..*y + height {
                         (*x..*x + width).for_each(|x| canvas.set(x, y, *color));
                     }
+                }
+                Shape::Line { points, width, color: [r, g, b] } => {
+                    let points: Vec<Point> = points.iter().map(|(x, y)| Point::new(*x, *y)).collect();
+                    let style = PrimitiveStyle::with_stroke(Rgb888::new(*r, *g, *b), *width);
+                    let line = Polyline::new(&points).into_styled(style);
+                    line.draw(&mut canvas).unwrap_or_else(|never| match never {});
                 }
                 Shape::Text { x, y, text, align, color: [r, g, b] } => {
                     let style = MonoTextStyle::new(&FONT_9X15, Rgb888::new(*r, *g, *b));

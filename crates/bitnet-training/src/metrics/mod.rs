@@ -1,0 +1,11 @@
+//! What a run has measured: a line of JSON for each step, and its loss as a curve.
+
+mod curve;
+mod log;
+mod record;
+mod smoothed;
+
+pub use self::curve::{Curve, Series};
+pub use self::log::{MetricsLog, read};
+pub use self::record::Metrics;
+pub use self::smoothed::smoothed;

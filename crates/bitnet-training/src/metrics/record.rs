@@ -1,0 +1,27 @@
+//! The figures of a step.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// What was measured at a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Steps that were done, this one included.
+    pub step: u64,
+    /// Mean cross-entropy of its batch, nats per token; JSON has `null` for what is no number.
+    #[serde(deserialize_with = "number")]
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Euclidean norm of all gradients, before clipping.
+    #[serde(deserialize_with = "number")]
+    pub grad_norm: f64,
+    /// Tokens of its batch over the seconds it took.
+    pub tokens_per_s: f64,
+    /// Loss on the data of evaluation behind this step, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_loss: Option<f64>,
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}

@@ -1,10 +1,20 @@
 //! Quantization-aware training of BitNet b1.58.
 //!
-//! Today its first part: the fake quantization that a forward pass sees, and the straight-through gradient of a
-//! `BitLinear` layer. Both use the rules of `bitnet-quant`, so training and inference cannot drift apart.
+//! The forward product of a `BitLinear` layer is the integer kernel that inference runs, the backward pass takes the
+//! derivative of each rounding to be 1: training and inference cannot drift apart.
+//!
+//! | room | what |
+//! |---|---|
+//! | [`autograd`] | variables, the tape, and operations with their gradients |
+//! | [`nn`] | layers with parameters |
+//! | [`model`] | the decoder transformer of a checkpoint |
+//! | [`optim`] | optimizers, schedules, gradient clipping |
 
-mod bit_linear;
-mod fake_quant;
+pub mod autograd;
+pub mod error;
+pub mod model;
+pub mod nn;
+pub mod optim;
 
-pub use bit_linear::{BitLinearGradients, bit_linear_backward, bit_linear_forward};
-pub use fake_quant::{fake_quantize_activations, fake_quantize_weights};
+pub use autograd::Variable;
+pub use error::{Error, Result};

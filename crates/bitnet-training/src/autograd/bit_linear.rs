@@ -1,13 +1,15 @@
 //! Linears of ternary weights and int8 activations.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use bitnet_core::{Isa, Tensor};
+use bitnet_core::{HybridMemoryPool, Isa, PoolVec, Tensor};
 use bitnet_quant::{QuantizedActivations, TernaryKernel, TernaryMatrix, TernaryOptions, quantize_matrix};
 
 use super::Variable;
 use super::elementwise::wanted;
 use super::floats::{Compute, by_elements, by_rows, elements, uncleared};
+use super::variable::{is_recorded, is_recording};
 use crate::{Error, Result};
 
 /// What the derivative of rounding is taken to be: a straight-through estimator.
@@ -58,16 +60,32 @@ impl Estimator {
 }
 
 /// An input of several linears, quantized once.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct QuantizedInput {
     x: Variable,
-    quantized: Arc<QuantizedActivations>,
+    /// As the kernels read it, until the forward pass is over.
+    quantized: QuantizedActivations,
+    /// As the backward pass reads it, where there will be one.
+    codes: Option<Arc<Codes>>,
+}
+
+/// `codes / scale` of `[tokens, cols]`.
+#[derive(Debug)]
+struct Codes {
+    codes: PoolVec<i8>,
+    scales: PoolVec<f32>,
+    cols: usize,
+}
+
+thread_local! {
+    /// Memory of the last input, for the next.
+    static SPARE: Cell<QuantizedActivations> = Cell::default();
 }
 
 impl QuantizedInput {
     /// Absmax int8 of every token; `x` is `[.., width]`.
     ///
-    /// Errors: [`bitnet_core::Error::Rank`] of a scalar, [`bitnet_core::Error::Empty`].
+    /// Errors: [`bitnet_core::Error::Empty`], [`bitnet_core::Error::OutOfMemory`].
     pub fn new(x: &Variable) -> Result<Self> {
         let value = x.value();
         let width = match value.dims().last() {
@@ -77,10 +95,48 @@ impl QuantizedInput {
                 return Err(Error::Core(bitnet_core::Error::Empty { operation, shape }));
             }
         };
-        let Compute { pool, kernels } = Compute::new()?;
-        let mut quantized = QuantizedActivations::default();
-        quantized.quantize(&pool, &kernels, &elements(&value)?, width);
-        Ok(Self { x: x.clone(), quantized: Arc::new(quantized) })
+        let compute = Compute::new()?;
+        let mut quantized = SPARE.take();
+        quantized.quantize(&compute.pool, &compute.kernels, &elements(&value)?, width);
+        let codes = is_recording().then(|| Codes::new(&quantized)).transpose()?.map(Arc::new);
+        Ok(Self { x: x.clone(), quantized, codes })
+    }
+
+    fn codes(&self) -> Result<Arc<Codes>> {
+        match &self.codes {
+            Some(codes) => Ok(Arc::clone(codes)),
+            None => Ok(Arc::new(Codes::new(&self.quantized)?)),
+        }
+    }
+}
+
+impl Drop for QuantizedInput {
+    fn drop(&mut self) {
+        SPARE.set(std::mem::take(&mut self.quantized));
+    }
+}
+
+impl Codes {
+    fn new(quantized: &QuantizedActivations) -> Result<Self> {
+        let (tokens, cols) = (quantized.tokens(), quantized.cols());
+        let mut codes = HybridMemoryPool::global().uncleared(tokens * cols)?;
+        let mut scales = uncleared(tokens)?;
+        for (token, codes) in codes.chunks_exact_mut(cols).enumerate() {
+            codes.copy_from_slice(quantized.token(token));
+        }
+        scales.copy_from_slice(quantized.scales());
+        Ok(Self { codes, scales, cols })
+    }
+
+    /// `Q(x)`, `[tokens, cols]`.
+    fn values(&self, compute: &Compute) -> Result<Tensor> {
+        by_rows(compute, &[self.scales.len(), self.cols].into(), self.cols, |first, out| {
+            let rows =
+                out.chunks_exact_mut(self.cols).zip(self.codes[first * self.cols..].chunks_exact(self.cols));
+            for ((out, codes), scale) in rows.zip(&self.scales[first..]) {
+                out.iter_mut().zip(codes).for_each(|(out, code)| *out = f32::from(*code) / scale);
+            }
+        })
     }
 }
 
@@ -91,9 +147,8 @@ impl QuantizedInput {
 /// Errors: [`bitnet_quant::Error::NotFinite`], [`Error::Shape`], [`Error::InvalidOption`].
 pub fn bit_linear(input: &QuantizedInput, w: &Variable, estimator: Estimator) -> Result<Variable> {
     estimator.check()?;
-    let QuantizedInput { x, quantized } = input;
     let master = w.value();
-    let width = quantized.cols();
+    let width = input.quantized.cols();
     let &[rows, cols] = master.dims() else {
         let (operation, shape) = ("a linear", master.shape().clone());
         return Err(Error::Core(bitnet_core::Error::Rank { operation, expected: 2, shape }));
@@ -104,25 +159,30 @@ pub fn bit_linear(input: &QuantizedInput, w: &Variable, estimator: Estimator) ->
     }
     let compute = Compute::new()?;
     let matrix = quantize_matrix(&compute.pool, &elements(&master)?, cols, &TernaryOptions::default())?;
-    let mut dims = x.dims();
+    let mut dims = input.x.dims();
     let last = dims.len() - 1;
     dims[last] = rows;
     if estimator.lambda() < 1.0 {
         return blended(input, w, &compute, &matrix, estimator.lambda(), dims);
     }
-    let mut y = uncleared(quantized.tokens() * rows)?;
-    TernaryKernel::new(Isa::selected()?)?.matmul(&compute.pool, &matrix, quantized, None, &mut y)?;
-    let (quantized, x_dims) = (Arc::clone(quantized), x.dims());
+    let tokens = input.quantized.tokens();
+    let mut y = uncleared(tokens * rows)?;
+    TernaryKernel::new(Isa::selected()?)?.matmul(&compute.pool, &matrix, &input.quantized, None, &mut y)?;
+    let y = Tensor::from_pool(y, dims)?;
+    if !is_recorded(&[&input.x, w]) {
+        return Variable::constant(y);
+    }
+    let (codes, x, x_dims) = (input.codes()?, &input.x, input.x.dims());
     let clipped = match estimator {
         Estimator::Clipped { limit } => Some((master, limit)),
         Estimator::Plain | Estimator::Ramp { .. } => None,
     };
-    Ok(Variable::result(Tensor::from_pool(y, dims)?, [x, w], move |dy, [wants_x, wants_w]| {
+    Ok(Variable::result(y, [x, w], move |dy, [wants_x, wants_w]| {
         let compute = Compute::new()?;
-        let dy = dy.reshape([quantized.tokens(), rows])?;
+        let dy = dy.reshape([tokens, rows])?;
         let dx = wanted(wants_x, || Ok(dy.matmul(&weights(&compute, &matrix)?)?.reshape(x_dims)?))?;
         let dw = wanted(wants_w, || {
-            let dw = dy.transpose()?.matmul(&activations(&compute, &quantized)?)?;
+            let dw = dy.transpose()?.matmul(&codes.values(&compute)?)?;
             match clipped {
                 Some((master, limit)) => within(&compute, &dw, &master, limit * matrix.one_scale()?),
                 None => Ok(dw),
@@ -141,12 +201,12 @@ fn blended(
     lambda: f32,
     dims: Vec<usize>,
 ) -> Result<Variable> {
-    let QuantizedInput { x, quantized } = input;
+    let QuantizedInput { x, quantized, .. } = input;
     let (tokens, cols) = (quantized.tokens(), quantized.cols());
     let blend = |float: &Tensor, quantized: &Tensor| -> Result<Tensor> {
         Ok(float.add(&quantized.sub(float)?.mul(lambda)?)?)
     };
-    let x_blend = blend(&x.value().reshape([tokens, cols])?, &activations(compute, quantized)?)?;
+    let x_blend = blend(&x.value().reshape([tokens, cols])?, &Codes::new(quantized)?.values(compute)?)?;
     let w_blend = blend(&w.value(), &weights(compute, matrix)?)?;
     let y = x_blend.matmul(&w_blend.transpose()?)?.reshape(dims)?;
     let x_dims = x.dims();
@@ -165,17 +225,6 @@ fn weights(compute: &Compute, matrix: &TernaryMatrix) -> Result<Tensor> {
     by_rows(compute, &[rows, cols].into(), cols, |first, out| {
         for (row, out) in (first..).zip(out.chunks_exact_mut(cols)) {
             out.iter_mut().zip(matrix.row_codes(row)).for_each(|(out, code)| *out = f32::from(code) * scale);
-        }
-    })
-}
-
-/// `Q(x)`: `codes / scale`, `[tokens, cols]`.
-fn activations(compute: &Compute, quantized: &QuantizedActivations) -> Result<Tensor> {
-    let (tokens, cols) = (quantized.tokens(), quantized.cols());
-    by_rows(compute, &[tokens, cols].into(), cols, |first, out| {
-        for (token, out) in (first..).zip(out.chunks_exact_mut(cols)) {
-            let (codes, scale) = (quantized.token(token), quantized.scales()[token]);
-            out.iter_mut().zip(codes).for_each(|(out, code)| *out = f32::from(*code) / scale);
         }
     })
 }
@@ -213,7 +262,7 @@ mod tests {
         let compute = Compute::new().unwrap();
         let master = elements(&w.value()).unwrap();
         let matrix = quantize_matrix(&compute.pool, &master, COLS, &TernaryOptions::default()).unwrap();
-        let q_x = activations(&compute, &QuantizedInput::new(x).unwrap().quantized).unwrap();
+        let q_x = QuantizedInput::new(x).unwrap().codes().unwrap().values(&compute).unwrap();
         [
             [values(&x.value()), values(&q_x)],
             [values(&w.value()), values(&weights(&compute, &matrix).unwrap())],

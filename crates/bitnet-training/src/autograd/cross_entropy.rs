@@ -11,7 +11,7 @@ use bitnet_core::{Buffer, DisjointSlice, PoolVec, Tensor};
 
 use super::Variable;
 use super::elementwise::wanted;
-use super::floats::{Compute, elements, uncleared, zeroed};
+use super::floats::{Compute, elements, uncleared};
 use super::variable::is_recorded;
 use crate::{Error, Result};
 
@@ -22,8 +22,9 @@ pub const IGNORED: u32 = u32::MAX;
 const CHUNK: usize = 1 << 21;
 /// Tokens of a chunk, at least.
 const MIN_TOKENS: usize = 64;
-/// Tokens, or rows of the head, that a thread multiplies together.
+/// Tokens, or rows of the head, that a thread multiplies together: a product reorders the other matrix once.
 const TILE: usize = 128;
+const MAX_TILE: usize = 512;
 
 /// `mean over the targets of log(sum_v exp(z_v)) - z_target`, `z = h W^T`, over the targets that are not [`IGNORED`].
 ///
@@ -94,14 +95,14 @@ impl Head<'_> {
         let mut logits = uncleared(chunk * self.vocab_size)?;
         let mut losses = vec![0.0; tokens];
         let mut dh = wants_h.then(|| uncleared(self.h.len())).transpose()?;
-        let mut dw = wants_w.then(|| zeroed(self.w.len())).transpose()?;
+        let mut dw = wants_w.then(|| uncleared(self.w.len())).transpose()?;
         for start in (0..tokens).step_by(chunk) {
             let chunk = start..tokens.min(start + chunk);
             let logits = &mut logits[..chunk.len() * self.vocab_size];
             let dh = dh.as_deref_mut().map(|dh| &mut dh[self.columns(&chunk)]);
             self.losses(&chunk, logits, &mut losses[chunk.clone()], dh, wants_w);
             if let Some(dw) = &mut dw {
-                self.add_to_weights(&chunk, logits, dw);
+                self.add_to_weights(&chunk, logits, if start == 0 { 0.0 } else { 1.0 }, dw);
             }
         }
         Ok((losses.iter().sum(), dh, dw))
@@ -124,9 +125,10 @@ impl Head<'_> {
         let (logits, losses, dh) =
             (DisjointSlice::new(logits), DisjointSlice::new(losses), dh.map(DisjointSlice::new));
         let w = MatrixRef::row_major(&self.w, self.width);
-        self.compute.pool.split(chunk.len(), TILE, |range| {
-            for first in range.clone().step_by(TILE) {
-                let tile = first..range.end.min(first + TILE);
+        let tile = chunk.len().div_ceil(self.compute.pool.threads()).clamp(TILE, MAX_TILE);
+        self.compute.pool.split(chunk.len(), tile, |range| {
+            for first in range.clone().step_by(tile) {
+                let tile = first..range.end.min(first + tile);
                 let tokens = chunk.start + tile.start..chunk.start + tile.end;
                 // SAFETY: each token belongs to one thread.
                 let (logits, losses) = unsafe {
@@ -167,16 +169,16 @@ impl Head<'_> {
         total.ln() - f64::from(of_target - max)
     }
 
-    /// `dw += dz^T h` of a chunk.
+    /// `dw = dz^T h + beta dw` of a chunk.
     #[expect(unsafe_code, reason = "threads write disjoint rows")]
-    fn add_to_weights(&self, chunk: &Range<usize>, dz: &[f32], dw: &mut [f32]) {
+    fn add_to_weights(&self, chunk: &Range<usize>, dz: &[f32], beta: f32, dw: &mut [f32]) {
         let h = MatrixRef::row_major(&self.h[self.columns(chunk)], self.width);
         let dw = DisjointSlice::new(dw);
         self.compute.pool.split(self.vocab_size, TILE, |rows| {
             let strides = [1, self.vocab_size as isize];
             let dz = MatrixRef::new(dz, rows.start, [rows.len(), chunk.len()], strides);
             // SAFETY: each row belongs to one thread.
-            sgemm(dz, h, 1.0, unsafe { dw.part(self.columns(&rows)) });
+            sgemm(dz, h, beta, unsafe { dw.part(self.columns(&rows)) });
         });
     }
 }

@@ -32,11 +32,6 @@ pub(crate) fn uncleared(len: usize) -> Result<PoolVec<f32>> {
     Ok(HybridMemoryPool::global().uncleared(len)?)
 }
 
-/// Zeros.
-pub(super) fn zeroed(len: usize) -> Result<PoolVec<f32>> {
-    Ok(HybridMemoryPool::global().zeroed(len)?)
-}
-
 /// A tensor whose pieces of whole rows of `width` are written by `job(first row, piece)` on the threads there are.
 pub(super) fn by_rows(
     compute: &Compute,

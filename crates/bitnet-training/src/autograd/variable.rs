@@ -221,9 +221,14 @@ pub fn no_grad<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Whether operations are noted: not within [`no_grad`].
+pub(super) fn is_recording() -> bool {
+    RECORDS.get()
+}
+
 /// Whether an operation on these inputs is noted.
 pub(super) fn is_recorded(inputs: &[&Variable]) -> bool {
-    RECORDS.get() && inputs.iter().any(|input| input.wants_gradient())
+    is_recording() && inputs.iter().any(|input| input.wants_gradient())
 }
 
 pub(super) fn check_shape(what: &str, expected: &Shape, got: &Tensor) -> Result<()> {

@@ -94,6 +94,7 @@ impl Attention {
         };
         let (q, k) = (turned(&self.q, &self.q_norm)?, turned(&self.k, &self.k_norm)?);
         let v = heads(self.v.forward(&input, estimator)?)?;
+        drop(input);
         let attended = attention(&q, &k, &v, segments, self.scale)?;
         let [tokens, width] = [segments.tokens(), q.dims()[1] * self.head_dim];
         let attended = normed(self.sub_norm.as_ref(), attended.reshape([tokens, width])?)?;

@@ -1,4 +1,4 @@
-//! Gradients and AdamW steps of a trained model against what PyTorch computes in float32.
+//! Gradients and `AdamW` steps of a trained model against what PyTorch computes in float32.
 //!
 //! Two correct programs differ by an int8 code where an activation falls onto a rounding tie, and from there on by ever
 //! more codes: see `golden.rs`. The gradients of this model and batch, computed by PyTorch 1.13, differ from those of the

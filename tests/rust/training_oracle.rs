@@ -26,16 +26,14 @@ struct Roundings {
 
 impl Roundings {
     fn apply(&mut self, x: &mut [f64], rounded: impl FnOnce(&[f64]) -> Vec<f64>) {
-        let errors = match &mut self.next {
-            Some(next) => {
-                *next += 1;
-                &self.errors[*next - 1]
-            }
-            None => {
-                self.errors.push(rounded(x).iter().zip(&*x).map(|(rounded, x)| rounded - x).collect());
-                &self.errors[self.errors.len() - 1]
-            }
+        let at = if let Some(next) = &mut self.next {
+            *next += 1;
+            *next - 1
+        } else {
+            self.errors.push(rounded(x).iter().zip(&*x).map(|(rounded, x)| rounded - x).collect());
+            self.errors.len() - 1
         };
+        let errors = &self.errors[at];
         x.iter_mut().zip(errors).for_each(|(x, error)| *x += error);
     }
 }
@@ -238,7 +236,8 @@ fn check(changes: &str) {
         assert!(norm > 0.0, "{} has no gradient", parameter.name());
         for direction in 0..4 {
             // The error along such a direction is that of the gradient in norm, on average.
-            let sign = |i: usize| if (i * 7919 + direction * 104_729) / 13 % 2 == 0 { 1.0 } else { -1.0 };
+            let sign =
+                |i: usize| if ((i * 7919 + direction * 104_729) / 13).is_multiple_of(2) { 1.0 } else { -1.0 };
             let mut shifted = |by: f64| {
                 let mut values = values.clone();
                 let values_here = values.get_mut(parameter.name()).unwrap();

@@ -1,4 +1,4 @@
-//! Tokens per second of a training step: forward pass, backward pass, clipping and AdamW.
+//! Tokens per second of a training step: forward pass, backward pass, clipping and `AdamW`.
 //!
 //!     cargo run --release -p bitnet-training --example training_speed -- [BATCH SEQ_LEN THREADS STEPS]
 //!

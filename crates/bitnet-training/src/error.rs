@@ -34,9 +34,9 @@ pub enum Error {
     /// A gradient of something that does not depend on any leaf.
     #[error("nothing here depends on a variable that wants a gradient")]
     NoGradient,
-    /// A value that an operation computed.
-    #[error("the value of {0} is computed; only that of a leaf can be set")]
-    Computed(&'static str),
+    /// A new value for what an operation computed.
+    #[error("only the value of a leaf can be set; this one is computed")]
+    Computed,
     /// A token outside of the vocabulary.
     #[error("token {id} is outside of the vocabulary of {vocab_size}")]
     Token {

@@ -1,144 +1,14 @@
 //! Linears of ternary weights and int8 activations.
 
-use std::cell::Cell;
-use std::sync::Arc;
+use bitnet_core::{Isa, Tensor};
+use bitnet_quant::{TernaryKernel, TernaryMatrix, TernaryOptions, quantize_matrix};
 
-use bitnet_core::{HybridMemoryPool, Isa, PoolVec, Tensor};
-use bitnet_quant::{QuantizedActivations, TernaryKernel, TernaryMatrix, TernaryOptions, quantize_matrix};
-
-use super::Variable;
 use super::elementwise::wanted;
 use super::floats::{Compute, by_elements, by_rows, elements, uncleared};
-use super::variable::{is_recorded, is_recording};
+use super::quantized_input::Codes;
+use super::variable::is_recorded;
+use super::{Estimator, QuantizedInput, Variable};
 use crate::{Error, Result};
-
-/// What the derivative of rounding is taken to be: a straight-through estimator.
-///
-/// With `Q` the rounding, `y = Q(x) Q(W)^T`, `dx = dy Q(W)`, `dW = dy^T Q(x)`.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum Estimator {
-    /// 1 (arXiv 1308.3432), as BitNet b1.58 was trained (arXiv 2402.17764).
-    #[default]
-    Plain,
-    /// 1 where `|W| <= limit mean|W|`, else 0: weights that are clipped far beyond their code stop there (arXiv 1602.02830
-    /// has a limit of 1).
-    Clipped {
-        /// In units of the scale.
-        limit: f32,
-    },
-    /// 1, of `W + lambda (Q(W) - W)` and `x + lambda (Q(x) - x)`, which stand for `Q(W)` and `Q(x)` everywhere: from full
-    /// precision at 0 to [`Self::Plain`] at 1, to convert a pretrained model. Below 1 the product is one of floats.
-    Ramp {
-        /// From 0 to 1.
-        lambda: f32,
-    },
-}
-
-impl Estimator {
-    /// Errors: [`Error::InvalidOption`] for a limit that is not positive, or a lambda outside of 0 to 1.
-    pub fn check(self) -> Result<()> {
-        let invalid =
-            |name, expected, got: f32| Error::InvalidOption { name, expected, got: got.to_string() };
-        match self {
-            Self::Clipped { limit } if limit.is_nan() || limit <= 0.0 => {
-                Err(invalid("limit", "above 0", limit))
-            }
-            Self::Ramp { lambda } if !(0.0..=1.0).contains(&lambda) => {
-                Err(invalid("lambda", "from 0 to 1", lambda))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// How much of a value is the quantized one.
-    fn lambda(self) -> f32 {
-        match self {
-            Self::Plain | Self::Clipped { .. } => 1.0,
-            Self::Ramp { lambda } => lambda,
-        }
-    }
-}
-
-/// An input of several linears, quantized once.
-#[derive(Debug)]
-pub struct QuantizedInput {
-    x: Variable,
-    /// As the kernels read it, until the forward pass is over.
-    quantized: QuantizedActivations,
-    /// As the backward pass reads it, where there will be one.
-    codes: Option<Arc<Codes>>,
-}
-
-/// `codes / scale` of `[tokens, cols]`.
-#[derive(Debug)]
-struct Codes {
-    codes: PoolVec<i8>,
-    scales: PoolVec<f32>,
-    cols: usize,
-}
-
-thread_local! {
-    /// Memory of the last input, for the next.
-    static SPARE: Cell<QuantizedActivations> = Cell::default();
-}
-
-impl QuantizedInput {
-    /// Absmax int8 of every token; `x` is `[.., width]`.
-    ///
-    /// Errors: [`bitnet_core::Error::Empty`], [`bitnet_core::Error::OutOfMemory`].
-    pub fn new(x: &Variable) -> Result<Self> {
-        let value = x.value();
-        let width = match value.dims().last() {
-            Some(&width) if !value.is_empty() => width,
-            _ => {
-                let (operation, shape) = ("int8 codes", value.shape().clone());
-                return Err(Error::Core(bitnet_core::Error::Empty { operation, shape }));
-            }
-        };
-        let compute = Compute::new()?;
-        let mut quantized = SPARE.take();
-        quantized.quantize(&compute.pool, &compute.kernels, &elements(&value)?, width);
-        let codes = is_recording().then(|| Codes::new(&quantized)).transpose()?.map(Arc::new);
-        Ok(Self { x: x.clone(), quantized, codes })
-    }
-
-    fn codes(&self) -> Result<Arc<Codes>> {
-        match &self.codes {
-            Some(codes) => Ok(Arc::clone(codes)),
-            None => Ok(Arc::new(Codes::new(&self.quantized)?)),
-        }
-    }
-}
-
-impl Drop for QuantizedInput {
-    fn drop(&mut self) {
-        SPARE.set(std::mem::take(&mut self.quantized));
-    }
-}
-
-impl Codes {
-    fn new(quantized: &QuantizedActivations) -> Result<Self> {
-        let (tokens, cols) = (quantized.tokens(), quantized.cols());
-        let mut codes = HybridMemoryPool::global().uncleared(tokens * cols)?;
-        let mut scales = uncleared(tokens)?;
-        for (token, codes) in codes.chunks_exact_mut(cols).enumerate() {
-            codes.copy_from_slice(quantized.token(token));
-        }
-        scales.copy_from_slice(quantized.scales());
-        Ok(Self { codes, scales, cols })
-    }
-
-    /// `Q(x)`, `[tokens, cols]`.
-    fn values(&self, compute: &Compute) -> Result<Tensor> {
-        by_rows(compute, &[self.scales.len(), self.cols].into(), self.cols, |first, out| {
-            let rows =
-                out.chunks_exact_mut(self.cols).zip(self.codes[first * self.cols..].chunks_exact(self.cols));
-            for ((out, codes), scale) in rows.zip(&self.scales[first..]) {
-                out.iter_mut().zip(codes).for_each(|(out, code)| *out = f32::from(*code) / scale);
-            }
-        })
-    }
-}
 
 /// `y = Q(x) Q(W)^T`, `[.., rows]`, by the integer kernel that inference runs: the same bits.
 ///
@@ -182,7 +52,7 @@ pub fn bit_linear(input: &QuantizedInput, w: &Variable, estimator: Estimator) ->
         let dy = dy.reshape([tokens, rows])?;
         let dx = wanted(wants_x, || Ok(dy.matmul(&weights(&compute, &matrix)?)?.reshape(x_dims)?))?;
         let dw = wanted(wants_w, || {
-            let dw = dy.transpose()?.matmul(&codes.values(&compute)?)?;
+            let dw = dy.transpose()?.matmul(&codes.dequantized(&compute)?)?;
             match clipped {
                 Some((master, limit)) => within(&compute, &dw, &master, limit * matrix.one_scale()?),
                 None => Ok(dw),
@@ -206,7 +76,7 @@ fn blended(
     let blend = |float: &Tensor, quantized: &Tensor| -> Result<Tensor> {
         Ok(float.add(&quantized.sub(float)?.mul(lambda)?)?)
     };
-    let x_blend = blend(&x.value().reshape([tokens, cols])?, &Codes::new(quantized)?.values(compute)?)?;
+    let x_blend = blend(&x.value().reshape([tokens, cols])?, &Codes::new(quantized)?.dequantized(compute)?)?;
     let w_blend = blend(&w.value(), &weights(compute, matrix)?)?;
     let y = x_blend.matmul(&w_blend.transpose()?)?.reshape(dims)?;
     let x_dims = x.dims();
@@ -262,7 +132,7 @@ mod tests {
         let compute = Compute::new().unwrap();
         let master = elements(&w.value()).unwrap();
         let matrix = quantize_matrix(&compute.pool, &master, COLS, &TernaryOptions::default()).unwrap();
-        let q_x = QuantizedInput::new(x).unwrap().codes().unwrap().values(&compute).unwrap();
+        let q_x = QuantizedInput::new(x).unwrap().codes().unwrap().dequantized(&compute).unwrap();
         [
             [values(&x.value()), values(&q_x)],
             [values(&w.value()), values(&weights(&compute, &matrix).unwrap())],

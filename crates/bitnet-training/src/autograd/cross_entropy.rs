@@ -163,7 +163,9 @@ impl Head<'_> {
         let total = sum(logits);
         if wants_gradient {
             let factor = (f64::from(self.share) / total) as f32;
-            logits.iter_mut().for_each(|p| *p *= factor);
+            for p in &mut *logits {
+                *p *= factor;
+            }
             logits[target as usize] -= self.share;
         }
         total.ln() - f64::from(of_target - max)

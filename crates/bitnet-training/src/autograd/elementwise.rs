@@ -131,8 +131,8 @@ mod tests {
 
     #[test]
     fn arithmetic_with_broadcasting() {
-        type Op = fn(&Variable, &Variable) -> Result<Variable>;
-        let cases: [(Op, fn(f64, f64) -> f64); 4] = [
+        type Case = (fn(&Variable, &Variable) -> Result<Variable>, fn(f64, f64) -> f64);
+        let cases: [Case; 4] = [
             (Variable::add, |a, b| a + b),
             (Variable::sub, |a, b| a - b),
             (Variable::mul, |a, b| a * b),
@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn functions_of_one_element() {
-        type Op = fn(&Variable) -> Result<Variable>;
-        let cases: [(Op, fn(f64) -> f64); 14] = [
+        type Case = (fn(&Variable) -> Result<Variable>, fn(f64) -> f64);
+        let cases: [Case; 14] = [
             (Variable::neg, |x| -x),
             (Variable::exp, f64::exp),
             (Variable::log, f64::ln),

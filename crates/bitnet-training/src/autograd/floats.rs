@@ -40,12 +40,10 @@ pub(super) fn by_rows(
     job: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Result<Tensor> {
     let mut out = uncleared(shape.elements()?)?;
-    if out.is_empty() {
-        // Rows of no elements: there is nothing to write.
-    } else if out.len() <= GRAIN {
-        job(0, &mut out);
-    } else {
-        compute.pool.split_rows(&mut out, width, |rows, out| job(rows.start, out));
+    match out.len() {
+        0 => {}
+        1..=GRAIN => job(0, &mut out),
+        _ => compute.pool.split_rows(&mut out, width, |rows, out| job(rows.start, out)),
     }
     Ok(Tensor::from_pool(out, shape.clone())?)
 }

@@ -14,7 +14,7 @@ impl Variable {
     /// Errors: [`bitnet_core::Error::Axis`], [`bitnet_core::Error::RepeatedAxis`].
     pub fn sum(&self, axes: Axes<'_>, keep_dims: bool) -> Result<Self> {
         let y = self.value().sum(axes, true)?;
-        self.reduced(y, axes, keep_dims, 1.0)
+        self.reduced(&y, axes, keep_dims, 1.0)
     }
 
     /// The mean along `axes`, added in float64. Errors: as [`Self::sum`].
@@ -22,11 +22,11 @@ impl Variable {
         let x = self.value();
         let y = x.mean(axes, true)?;
         let share = y.len() as f32 / x.len() as f32;
-        self.reduced(y, axes, keep_dims, share)
+        self.reduced(&y, axes, keep_dims, share)
     }
 
     /// `y` with the reduced dimensions as 1; every element takes its share of the gradient.
-    fn reduced(&self, y: Tensor, axes: Axes<'_>, keep_dims: bool, share: f32) -> Result<Self> {
+    fn reduced(&self, y: &Tensor, axes: Axes<'_>, keep_dims: bool, share: f32) -> Result<Self> {
         let (dims, kept) = (self.dims(), y.dims().to_vec());
         let is_reduced = |axis: usize| {
             let rank = dims.len() as isize;

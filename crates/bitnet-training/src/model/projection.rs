@@ -48,12 +48,10 @@ impl ProjectionInput {
     }
 
     fn quantized(&self) -> Result<&QuantizedInput> {
-        match self.quantized.get() {
-            Some(quantized) => Ok(quantized),
-            None => {
-                let quantized = QuantizedInput::new(&self.x)?;
-                Ok(self.quantized.get_or_init(|| quantized))
-            }
+        if let Some(quantized) = self.quantized.get() {
+            return Ok(quantized);
         }
+        let quantized = QuantizedInput::new(&self.x)?;
+        Ok(self.quantized.get_or_init(|| quantized))
     }
 }

@@ -122,7 +122,9 @@ impl Unit<'_> {
     /// Products of a query and keys to its weights `p`.
     fn weights(&self, head: usize, query: usize, p: &mut [f32]) {
         let log = self.output.logs[head * self.input.sizes.tokens + self.tokens.start + query];
-        p.iter_mut().for_each(|p| *p *= self.input.scale);
+        for p in &mut *p {
+            *p *= self.input.scale;
+        }
         self.compute.kernels.softmax_weights(p, log);
     }
 

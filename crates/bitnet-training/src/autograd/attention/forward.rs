@@ -112,7 +112,9 @@ fn token_of(
             if highest > max[head] {
                 let shrink = (max[head] - highest).exp();
                 totals[head] *= shrink;
-                out.iter_mut().for_each(|out| *out *= shrink);
+                for out in &mut *out {
+                    *out *= shrink;
+                }
                 max[head] = highest;
             }
             kernels.softmax_weights(scores, highest);
@@ -120,6 +122,8 @@ fn token_of(
         kernels.add_weighted(out, scores, PAGE, &values[start * head_dim..][..count * head_dim], totals);
     }
     for (out, total) in out.chunks_exact_mut(head_dim).zip(totals) {
-        out.iter_mut().for_each(|out| *out /= *total);
+        for out in out {
+            *out /= *total;
+        }
     }
 }

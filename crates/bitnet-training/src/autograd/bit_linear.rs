@@ -76,7 +76,8 @@ fn blended(
     let blend = |float: &Tensor, quantized: &Tensor| -> Result<Tensor> {
         Ok(float.add(&quantized.sub(float)?.mul(lambda)?)?)
     };
-    let x_blend = blend(&x.value().reshape([tokens, cols])?, &Codes::new(quantized)?.dequantized(compute)?)?;
+    let x_blend =
+        blend(&x.value().reshape([tokens, cols])?, &Codes::new(compute, quantized)?.dequantized(compute)?)?;
     let w_blend = blend(&w.value(), &weights(compute, matrix)?)?;
     let y = x_blend.matmul(&w_blend.transpose()?)?.reshape(dims)?;
     let x_dims = x.dims();

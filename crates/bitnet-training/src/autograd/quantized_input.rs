@@ -50,14 +50,14 @@ impl QuantizedInput {
         let compute = Compute::new()?;
         let mut quantized = SPARE.take();
         quantized.quantize(&compute.pool, &compute.kernels, &elements(&value)?, width);
-        let codes = is_recording().then(|| Codes::new(&quantized)).transpose()?.map(Arc::new);
+        let codes = is_recording().then(|| Codes::new(&compute, &quantized)).transpose()?.map(Arc::new);
         Ok(Self { x: x.clone(), quantized, codes })
     }
 
     pub(super) fn codes(&self) -> Result<Arc<Codes>> {
         match &self.codes {
             Some(codes) => Ok(Arc::clone(codes)),
-            None => Ok(Arc::new(Codes::new(&self.quantized)?)),
+            None => Ok(Arc::new(Codes::new(&Compute::new()?, &self.quantized)?)),
         }
     }
 }
@@ -69,13 +69,15 @@ impl Drop for QuantizedInput {
 }
 
 impl Codes {
-    pub(super) fn new(quantized: &QuantizedActivations) -> Result<Self> {
+    pub(super) fn new(compute: &Compute, quantized: &QuantizedActivations) -> Result<Self> {
         let (tokens, cols) = (quantized.tokens(), quantized.cols());
         let mut values = HybridMemoryPool::global().uncleared(tokens * cols)?;
         let mut scales = uncleared(tokens)?;
-        for (token, values) in values.chunks_exact_mut(cols).enumerate() {
-            values.copy_from_slice(quantized.token(token));
-        }
+        compute.pool.split_rows(&mut values, cols, |tokens, values| {
+            for (token, values) in tokens.zip(values.chunks_exact_mut(cols)) {
+                values.copy_from_slice(quantized.token(token));
+            }
+        });
         scales.copy_from_slice(quantized.scales());
         Ok(Self { values, scales, cols })
     }

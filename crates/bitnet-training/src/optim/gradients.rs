@@ -1,19 +1,31 @@
 //! The length of all gradients together.
 
 use bitnet_core::Buffer;
+use bitnet_core::tensor::lent_threads;
 
 use crate::Result;
 use crate::nn::Parameter;
+
+/// Elements that are added up before they meet the others.
+const BLOCK: usize = 1 << 16;
 
 /// `sqrt(sum of g^2)` over all elements of all gradients, added in float64 in an order that stays.
 ///
 /// Errors: [`bitnet_core::Error::OutOfMemory`].
 pub fn gradient_norm(parameters: &[Parameter]) -> Result<f64> {
+    let pool = lent_threads()?;
     let mut sum = 0.0;
     for parameter in parameters {
         if let Some(gradient) = parameter.variable().gradient() {
             let gradient: Buffer<f32> = gradient.contiguous()?.data().typed();
-            sum += sum_of_squares(&gradient);
+            let mut sums = vec![0.0; gradient.len().div_ceil(BLOCK)];
+            pool.split_rows(&mut sums, 1, |blocks, sums| {
+                for (block, sum) in blocks.zip(sums) {
+                    let end = gradient.len().min((block + 1) * BLOCK);
+                    *sum = sum_of_squares(&gradient[block * BLOCK..end]);
+                }
+            });
+            sum += sums.iter().sum::<f64>();
         }
     }
     Ok(sum.sqrt())

@@ -12,6 +12,7 @@ pub mod dtype;
 pub mod error;
 pub mod float;
 pub mod float_matrix;
+pub mod gemm;
 pub mod isa;
 pub mod memory_pool;
 pub mod pages;

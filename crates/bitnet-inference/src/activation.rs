@@ -27,3 +27,25 @@ impl Activation {
         }
     }
 }
+
+/// See [`Activation::Relu2`].
+pub fn relu2(x: f32) -> f32 {
+    let positive = x.max(0.0);
+    positive * positive
+}
+
+/// See [`Activation::Silu`].
+pub fn silu(x: f32) -> f32 {
+    x / (1.0 + (-x).exp())
+}
+
+/// See [`Activation::Gelu`].
+pub fn gelu(x: f32) -> f32 {
+    x * 0.5 * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// See [`Activation::GeluTanh`].
+pub fn gelu_tanh(x: f32) -> f32 {
+    let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * (x * x * x));
+    x * 0.5 * (1.0 + libm::tanhf(inner))
+}

@@ -36,7 +36,7 @@ impl RopeScaling {
 
 /// Cosines and sines of every position up to a capacity.
 #[derive(Debug)]
-pub(crate) struct RopeTable {
+pub struct RopeTable {
     half: usize,
     /// Per position: `half` cosines, then `half` sines.
     values: Vec<f32>,
@@ -45,7 +45,7 @@ pub(crate) struct RopeTable {
 impl RopeTable {
     /// `angle(p, i) = p * scaling(theta^(-2 i / head_dim))`, frequencies and angles rounded to float32 as in
     /// transformers.
-    pub(crate) fn new(theta: f64, scaling: &RopeScaling, head_dim: usize, positions: usize) -> Self {
+    pub fn new(theta: f64, scaling: &RopeScaling, head_dim: usize, positions: usize) -> Self {
         let half = head_dim / 2;
         let frequencies: Vec<f32> = (0..half)
             .map(|i| {
@@ -62,8 +62,18 @@ impl RopeTable {
         Self { half, values }
     }
 
+    /// Width of a head.
+    pub fn head_dim(&self) -> usize {
+        2 * self.half
+    }
+
+    /// How many positions there are.
+    pub fn positions(&self) -> usize {
+        self.values.len() / self.head_dim()
+    }
+
     /// Rotates one head at `position`: pairs are element `i` and `i + head_dim / 2`.
-    pub(crate) fn rotate(&self, position: usize, head: &mut [f32]) {
+    pub fn rotate(&self, position: usize, head: &mut [f32]) {
         let (cos, sin) = self.at(position);
         let (first, second) = head.split_at_mut(self.half);
         for i in 0..self.half {
@@ -74,7 +84,7 @@ impl RopeTable {
     }
 
     /// Undoes [`Self::rotate`] at `position`, up to rounding.
-    pub(crate) fn rotate_back(&self, position: usize, head: &mut [f32]) {
+    pub fn rotate_back(&self, position: usize, head: &mut [f32]) {
         let (cos, sin) = self.at(position);
         let (first, second) = head.split_at_mut(self.half);
         for i in 0..self.half {

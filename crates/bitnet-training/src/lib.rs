@@ -1,21 +1,32 @@
 //! Quantization-aware training of BitNet b1.58.
 //!
-//! Today its first parts: the fake quantization that a forward pass sees, and the straight-through gradient of a
-//! `BitLinear` layer. Both use the rules of `bitnet-quant`, so training and inference cannot drift apart. And [`data`],
-//! which reads texts as inference does, and [`checkpoint`], from which a run goes on.
+//! The forward product of a `BitLinear` layer is the integer kernel that inference runs, the backward pass takes the
+//! derivative of each rounding to be 1: training and inference cannot drift apart.
+//!
+//! | room | what |
+//! |---|---|
+//! | [`autograd`] | variables, the tape, and operations with their gradients |
+//! | [`nn`] | layers with parameters |
+//! | [`model`] | the decoder transformer of a checkpoint |
+//! | [`optim`] | optimizers, schedules, gradient clipping |
+//! | [`data`] | texts as sequences of tokens, in an order that goes on |
+//! | [`checkpoint`] | what a run goes on from |
+//! | [`guard`] | losses that are no number, or rise |
+//! | [`metrics`] | a log of a run, and its curve |
 
-mod bit_linear;
+pub mod autograd;
 mod byte_tokenizer;
 pub mod checkpoint;
 pub mod data;
-mod error;
-mod fake_quant;
+pub mod error;
 pub mod guard;
 mod hash;
 mod mapped;
 pub mod metrics;
+pub mod model;
+pub mod nn;
+pub mod optim;
 
-pub use bit_linear::{BitLinearGradients, bit_linear_backward, bit_linear_forward};
+pub use autograd::Variable;
 pub use byte_tokenizer::ByteTokenizer;
 pub use error::{Error, Result};
-pub use fake_quant::{fake_quantize_activations, fake_quantize_weights};

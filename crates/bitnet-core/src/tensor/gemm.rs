@@ -1,11 +1,11 @@
-//! Products of strided float32 matrices, by the `matrixmultiply` crate.
+//! Batches of products of strided float32 matrices, cut into tiles for the threads.
 //!
-//! It reads any strides, and adds the products of one output in an order that follows from `k` alone, so that a product
-//! may be cut into tiles for the threads. Its panels are made for many rows and columns: a single row or column goes to
-//! the dot products of [`FloatKernels`], which read the matrix at the speed of memory.
+//! The panels of [`sgemm`] are made for many rows and columns: a single row or column goes to the dot products of
+//! [`FloatKernels`], which read the matrix at the speed of memory.
 
 use std::ops::Range;
 
+use crate::gemm::{MatrixRef, sgemm};
 use crate::{DisjointSlice, FloatKernels, Isa, Result, Tensor};
 
 use super::threads;
@@ -33,6 +33,12 @@ impl<'a> Matrix<'a> {
     fn at(&self, batch: usize, row: usize, col: usize) -> isize {
         let [batches, rows, cols] = self.strides;
         self.offset + batch as isize * batches + row as isize * rows + col as isize * cols
+    }
+
+    /// One tile.
+    fn part(&self, batch: usize, rows: Range<usize>, cols: Range<usize>) -> MatrixRef<'_> {
+        let (first, [_, down, along]) = (self.at(batch, rows.start, cols.start) as usize, self.strides);
+        MatrixRef::new(self.storage, first, [rows.len(), cols.len()], [down, along])
     }
 
     /// Elements that lie side by side.
@@ -133,55 +139,19 @@ fn tiles(a: &Matrix<'_>, b: &Matrix<'_>, [batch, m, k, n]: [usize; 4], out: &mut
             let line = |row: usize, cols: Range<usize>| {
                 (at * m + row) * n + cols.start..(at * m + row) * n + cols.end
             };
+            let (a_rows, b_cols) = (a.part(at, rows.clone(), 0..k), b.part(at, 0..k, cols.clone()));
             if col_tiles == 1 {
                 // SAFETY: these rows belong to this unit.
                 let out = unsafe { out.part(line(rows.start, 0..0).start..line(rows.end - 1, 0..n).end) };
-                sgemm(a, b, at, k, &rows, &cols, out);
+                sgemm(a_rows, b_cols, 0.0, out);
                 continue;
             }
             let mut tile = vec![0.0; rows.len() * cols.len()];
-            sgemm(a, b, at, k, &rows, &cols, &mut tile);
+            sgemm(a_rows, b_cols, 0.0, &mut tile);
             for (row, tile) in rows.zip(tile.chunks_exact(cols.len())) {
                 // SAFETY: this part of the row belongs to this unit.
                 unsafe { out.part(line(row, cols.clone())) }.copy_from_slice(tile);
             }
         }
     });
-}
-
-/// One tile, row-major in `out`.
-#[expect(unsafe_code, reason = "matrixmultiply takes pointers")]
-fn sgemm(
-    a: &Matrix<'_>,
-    b: &Matrix<'_>,
-    batch: usize,
-    k: usize,
-    rows: &Range<usize>,
-    cols: &Range<usize>,
-    out: &mut [f32],
-) {
-    assert_eq!(out.len(), rows.len() * cols.len(), "a tile is written whole");
-    let (a_start, b_start) = (a.at(batch, rows.start, 0) as usize, b.at(batch, 0, cols.start) as usize);
-    let (first_a, first_b) = (&raw const a.storage[a_start], &raw const b.storage[b_start]);
-    let ([_, a_rows, a_cols], [_, b_rows, b_cols]) = (a.strides, b.strides);
-    // SAFETY: the matrices are views whose elements lie in their storage, where the pointers start and the strides lead;
-    // `out` holds the tile and is borrowed for it alone.
-    unsafe {
-        matrixmultiply::sgemm(
-            rows.len(),
-            k,
-            cols.len(),
-            1.0,
-            first_a,
-            a_rows,
-            a_cols,
-            first_b,
-            b_rows,
-            b_cols,
-            0.0,
-            out.as_mut_ptr(),
-            cols.len() as isize,
-            1,
-        );
-    }
 }

@@ -38,7 +38,7 @@ pub fn reach(dims: &[usize], strides: &[isize]) -> Option<(usize, usize)> {
 
 /// The elements from the first to the last in memory; nothing when one would lie before the start, or beyond what can be
 /// counted.
-pub(super) fn extent(dims: &[usize], strides: &[isize], offset: usize) -> Option<Range<usize>> {
+pub(crate) fn extent(dims: &[usize], strides: &[isize], offset: usize) -> Option<Range<usize>> {
     if dims.contains(&0) {
         return Some(0..0);
     }

@@ -37,10 +37,11 @@ mod walk;
 mod tests;
 
 pub use element::{Bool, Element};
+pub(crate) use layout::extent;
 pub use layout::{broadcast_shapes, reach};
 pub use promote::promote;
 pub use scalar::{Operand, Scalar};
-pub use threads::with_threads;
+pub use threads::{lent_threads, with_threads};
 pub use view::Slice;
 
 use crate::{Buffer, DType, Device, Error, Result, Shape};

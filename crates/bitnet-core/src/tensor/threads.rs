@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::{DisjointSlice, ThreadPool};
+use crate::{DisjointSlice, Result, ThreadPool};
 
 thread_local! {
     static LENT: RefCell<Option<Arc<ThreadPool>>> = const { RefCell::new(None) };
@@ -26,6 +26,16 @@ impl Drop for Restore {
 pub fn with_threads<R>(pool: &Arc<ThreadPool>, work: impl FnOnce() -> R) -> R {
     let _restore = Restore(LENT.replace(Some(Arc::clone(pool))));
     work()
+}
+
+/// The threads that operations run on: those of [`with_threads`], or the calling one alone.
+///
+/// Errors: [`Error::ThreadSpawn`](crate::Error::ThreadSpawn).
+pub fn lent_threads() -> Result<Arc<ThreadPool>> {
+    match LENT.with_borrow(Clone::clone) {
+        Some(pool) => Ok(pool),
+        None => Ok(Arc::new(ThreadPool::new(1)?)),
+    }
 }
 
 /// Splits `0..len` over the threads there are: see [`ThreadPool::split`].

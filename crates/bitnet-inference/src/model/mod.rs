@@ -27,10 +27,10 @@ pub(crate) const LINEARS: [&str; 7] = [
 ];
 
 /// Hugging Face name of the embedding's weights.
-pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// Hugging Face name of the head.
-pub(crate) const HEAD: &str = "lm_head";
+pub const HEAD: &str = "lm_head";
 
 /// A model ready to be prepared by a backend.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use bitnet_quant::{Product, QuantizedActivations, TernaryKernel, Then};
 
 use super::prepared::PreparedLinear;
 use crate::Result;
-use crate::activation::Activation;
+use crate::activation::{Activation, gelu, gelu_tanh, silu};
 use crate::model::FloatLinear;
 
 /// Threads and kernels.
@@ -109,14 +109,9 @@ impl Compute {
             };
             match activation {
                 Activation::Relu2 => self.floats.relu_squared_gate(gate, up),
-                Activation::Silu => scalar(gate, |x| x / (1.0 + (-x).exp())),
-                Activation::Gelu => {
-                    scalar(gate, |x| x * 0.5 * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2)));
-                }
-                Activation::GeluTanh => scalar(gate, |x| {
-                    let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * (x * x * x));
-                    x * 0.5 * (1.0 + libm::tanhf(inner))
-                }),
+                Activation::Silu => scalar(gate, silu),
+                Activation::Gelu => scalar(gate, gelu),
+                Activation::GeluTanh => scalar(gate, gelu_tanh),
             }
         });
     }

@@ -1,0 +1,94 @@
+//! From tokens to a loss, or to logits.
+
+use std::sync::Arc;
+
+use bitnet_core::tensor::lent_threads;
+use bitnet_core::{FloatKernels, FloatMatrix, Isa, Tensor};
+use bitnet_inference::ModelConfig;
+use bitnet_inference::rope::RopeTable;
+
+use super::Block;
+use super::block::Pass;
+use crate::autograd::{Estimator, Segments, linear_cross_entropy, no_grad, uncleared};
+use crate::nn::{Embedding, Linear, Module, Parameter, RmsNorm};
+use crate::{Error, Result, Variable};
+
+/// A decoder-only transformer with ternary linears.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    pub(super) config: ModelConfig,
+    pub(super) embedding: Embedding,
+    pub(super) blocks: Vec<Block>,
+    pub(super) norm: RmsNorm,
+    /// None where the head is the embedding.
+    pub(super) head: Option<Linear>,
+    pub(super) rope: Arc<RopeTable>,
+}
+
+impl Decoder {
+    /// What the checkpoint says of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The blocks, first to last.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// Mean negative log-likelihood of `targets`, in nats, over those that are not [`crate::autograd::IGNORED`].
+    ///
+    /// `tokens` are documents that lie one behind the other, as `segments` says, with a target for each.
+    ///
+    /// Errors: [`Error::Token`], [`Error::Shape`], [`Error::NoTargets`], [`Error::InvalidOption`] for a document beyond the
+    /// context.
+    pub fn loss(
+        &self,
+        tokens: &[u32],
+        targets: &[u32],
+        segments: &Segments,
+        estimator: Estimator,
+    ) -> Result<Variable> {
+        let hidden = self.hidden(tokens, segments, estimator)?;
+        linear_cross_entropy(&hidden, self.head().variable(), targets)
+    }
+
+    /// Logits of all tokens, `[tokens, vocabulary]`, without notes for gradients: those of inference, bit for bit.
+    ///
+    /// Errors: as [`Self::loss`].
+    pub fn logits(&self, tokens: &[u32], segments: &Segments) -> Result<Tensor> {
+        let hidden = no_grad(|| self.hidden(tokens, segments, Estimator::Plain))?.value();
+        let head = FloatMatrix::new(&self.head().variable().value().contiguous()?)?;
+        let mut logits = uncleared(tokens.len() * head.rows())?;
+        let (pool, kernels) = (lent_threads()?, FloatKernels::new(Isa::selected()?)?);
+        head.matmul(&pool, &kernels, &hidden.contiguous()?.data().typed(), &mut logits);
+        Ok(Tensor::from_pool(logits, [tokens.len(), head.rows()])?)
+    }
+
+    /// What the head multiplies, `[tokens, hidden_size]`. Errors: as [`Self::loss`].
+    pub fn hidden(&self, tokens: &[u32], segments: &Segments, estimator: Estimator) -> Result<Variable> {
+        if tokens.len() != segments.tokens() {
+            let (expected, got) = ([segments.tokens()].into(), [tokens.len()].into());
+            return Err(Error::Shape { what: "tokens".to_owned(), expected, got });
+        }
+        let mut x = self.embedding.forward(tokens)?;
+        for block in &self.blocks {
+            x = block.forward(&x, Pass { segments, rope: &self.rope, estimator })?;
+        }
+        self.norm.forward(&x)
+    }
+
+    fn head(&self) -> &Parameter {
+        self.head.as_ref().map_or(&self.embedding.weight, |head| &head.weight)
+    }
+}
+
+impl Module for Decoder {
+    fn parameters(&self) -> Vec<Parameter> {
+        let mut parameters = self.embedding.parameters();
+        parameters.extend(self.blocks.iter().flat_map(Module::parameters));
+        parameters.extend(self.norm.parameters());
+        parameters.extend(self.head.parameters());
+        parameters
+    }
+}

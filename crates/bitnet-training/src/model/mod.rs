@@ -1,0 +1,10 @@
+//! The decoder transformer of a checkpoint, to be trained.
+
+mod block;
+mod decoder;
+mod load;
+mod projection;
+
+pub use block::{Attention, Block, Mlp};
+pub use decoder::Decoder;
+pub use projection::{Projection, ProjectionInput};

@@ -1,0 +1,57 @@
+//! The linears of a block: ternary, or floats where the config exempts them.
+
+use std::cell::OnceCell;
+
+use crate::autograd::{Estimator, QuantizedInput};
+use crate::nn::{BitLinear, Linear, Module, Parameter};
+use crate::{Result, Variable};
+
+/// A linear of a block.
+#[derive(Debug, Clone)]
+pub enum Projection {
+    /// Ternary in the forward pass.
+    Bit(BitLinear),
+    /// An ordinary linear.
+    Float(Linear),
+}
+
+impl Projection {
+    /// `[tokens, outputs]`. Errors: those of [`crate::autograd::bit_linear`].
+    pub fn forward(&self, input: &ProjectionInput, estimator: Estimator) -> Result<Variable> {
+        match self {
+            Self::Bit(linear) => linear.forward_quantized(input.quantized()?, estimator),
+            Self::Float(linear) => linear.forward(&input.x),
+        }
+    }
+}
+
+impl Module for Projection {
+    fn parameters(&self) -> Vec<Parameter> {
+        match self {
+            Self::Bit(linear) => linear.parameters(),
+            Self::Float(linear) => linear.parameters(),
+        }
+    }
+}
+
+/// The input of several projections, quantized once if any of them wants it so.
+#[derive(Debug)]
+pub struct ProjectionInput {
+    x: Variable,
+    quantized: OnceCell<QuantizedInput>,
+}
+
+impl ProjectionInput {
+    /// `x` is `[tokens, inputs]`.
+    pub fn new(x: Variable) -> Self {
+        Self { x, quantized: OnceCell::new() }
+    }
+
+    fn quantized(&self) -> Result<&QuantizedInput> {
+        if let Some(quantized) = self.quantized.get() {
+            return Ok(quantized);
+        }
+        let quantized = QuantizedInput::new(&self.x)?;
+        Ok(self.quantized.get_or_init(|| quantized))
+    }
+}

@@ -39,7 +39,7 @@ impl TernaryKernel {
     /// The products `W_q[rows[i]] . x_q * weight_scale / activation_scale` with one token; other rows are not read.
     /// `emit(range, products)` gets every piece of the list once, on any thread.
     ///
-    /// Errors: [`Error::Length`] when columns do not fit.
+    /// Errors: [`Error::Length`](crate::Error::Length) when columns do not fit.
     #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
     pub fn row_product(
         &self,
@@ -75,7 +75,7 @@ impl TernaryKernel {
     /// `out = W_q . x_q * weight_scale / activation_scale` for one token, of which only `columns` are not 0; other columns
     /// are not read.
     ///
-    /// Errors: [`Error::Length`] when columns or output do not fit.
+    /// Errors: [`Error::Length`](crate::Error::Length) when columns or output do not fit.
     #[expect(unsafe_code, reason = "threads write disjoint sums; calls code compiled for an instruction set")]
     pub fn column_product(
         &self,

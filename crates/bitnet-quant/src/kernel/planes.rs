@@ -34,11 +34,12 @@ pub(super) unsafe fn planes<V: Vector, const BITS: usize, const TOKENS: usize>(
     tokens: &[Halves<'_>; TOKENS],
     out: &mut [[i64; TOKENS]],
 ) {
-    /// Sums of a byte of activations that take turns.
-    const TURNS: usize = 2;
     const { assert!(BITS == 1 || BITS == 3) };
-    const { assert!(V::MAX_OCTAL_STEPS >= GROUPS / TURNS * V::PARTS) };
-    let segment = V::MAX_OCTAL_STEPS / (GROUPS / TURNS * V::PARTS);
+    // Sums of a byte of activations that take turns: one alone would wait for its own additions where no other token is
+    // there to be added meanwhile, or would overflow.
+    let turns = const { if TOKENS > 1 && V::MAX_OCTAL_STEPS >= GROUPS * V::PARTS { 1 } else { 2 } };
+    const { assert!(V::MAX_OCTAL_STEPS >= GROUPS / 2 * V::PARTS) };
+    let segment = V::MAX_OCTAL_STEPS / (GROUPS / turns * V::PARTS);
     let block_bytes = BITS * LINE;
     let blocks = row_bytes / block_bytes;
     assert!(row_bytes == blocks * block_bytes && data.len() == out.len() * row_bytes);
@@ -54,7 +55,7 @@ pub(super) unsafe fn planes<V: Vector, const BITS: usize, const TOKENS: usize>(
         for first in (0..blocks).step_by(segment) {
             // SAFETY: the row has its blocks, the activations their columns; prefetches are harmless.
             unsafe {
-                let mut sums = [[[V::zero(); 2]; TOKENS]; TURNS];
+                let mut sums = [[[V::zero(); 2]; TOKENS]; 2];
                 for block in first..blocks.min(first + segment) {
                     for part in 0..V::PARTS {
                         let at = row.as_ptr().add(block * block_bytes + part * V::BYTES);
@@ -70,7 +71,7 @@ pub(super) unsafe fn planes<V: Vector, const BITS: usize, const TOKENS: usize>(
                             let codes =
                                 if BITS == 1 { bit } else { lines[group / 4].low_pair(group % 4).or(bit) };
                             let x = (block * GROUPS + group) * LINE + part * V::BYTES;
-                            let sums = &mut sums[group % TURNS];
+                            let sums = &mut sums[group % turns];
                             for token in 0..TOKENS {
                                 for half in 0..2 {
                                     let x = V::load(starts[token][half].add(x).cast());
@@ -80,7 +81,7 @@ pub(super) unsafe fn planes<V: Vector, const BITS: usize, const TOKENS: usize>(
                         }
                     }
                 }
-                for turn in 0..TURNS {
+                for turn in 0..turns {
                     for token in 0..TOKENS {
                         let [high, low] = sums[turn][token];
                         out[token] += 256 * i64::from(V::total(high)) + i64::from(V::total(low));

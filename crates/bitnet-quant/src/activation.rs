@@ -214,7 +214,7 @@ pub struct QuantizedToken<'a> {
 /// Tokens of a block.
 pub(crate) const TOKEN_BLOCK: usize = 12;
 /// From this many tokens on products take them in blocks.
-pub(crate) const MANY_TOKENS: usize = 4;
+pub(crate) const MANY_TOKENS: usize = 9;
 
 fn interleaved_len(tokens: usize, stride: usize) -> usize {
     if tokens < MANY_TOKENS { 0 } else { tokens.div_ceil(TOKEN_BLOCK) * TOKEN_BLOCK * stride }

@@ -73,11 +73,11 @@ impl TernaryKernel {
             let run = || {
                 let start = Instant::now();
                 pool.split(BYTES / (PANEL_LINES * LINE), 1, |panels| {
-                    let mut out = [0; 5 * LANES];
+                    let mut out = [[0; 5 * LANES]];
                     for panel in panels {
                         let panel = &data[panel * PANEL_LINES * LINE..][..PANEL_LINES * LINE];
                         // SAFETY: `new` found the instruction set on this CPU.
-                        unsafe { (kernels.dense)(panel, &x, &mut out) };
+                        unsafe { (kernels.dense)(panel, &[&x], &mut out) };
                         black_box(&out);
                     }
                 });

@@ -1,4 +1,4 @@
-//! One token with panels: the product of decoding, which reads every weight once and waits for memory.
+//! Few tokens with panels: the product of decoding, which reads every weight once and waits for memory.
 //!
 //! A panel is `16 * digits` rows. Block `b` of it, one line, holds columns `4 b .. 4 b + 4`: byte `4 r + c` has row
 //! `16 d + r`, column `4 b + c` as its digit `d`. Four activations, repeated over a vector, meet 16 rows at once, and
@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Base 3 never takes a digit out. With `v_(k+1) = 3 v_k - 256 t_k`, the sum over columns of `t_k x` is a combination
-//! of the sums of `v_k x`, exactly; 64 bytes take 10 additions and 6 products of bytes for 320 weights.
+//! of the sums of `v_k x`, exactly; 64 bytes take 10 additions and 6 products of bytes for 320 weights. Several tokens
+//! share all but the products.
 #![expect(unsafe_code, reason = "vector instructions on raw memory")]
 
 use bitnet_core::prefetch;
@@ -31,54 +32,25 @@ const fn segment<V: Vector>(limit: usize) -> usize {
     if V::PARTS == 1 || limit < BLOCKS_AT_ONCE { limit } else { BLOCKS_AT_ONCE }
 }
 
-/// `out[16 d + r] = t . x` for a panel of 64 rows, two bits a code. `panel` is whole lines, `x` four activations each.
+/// The sums of a token and the rows of a panel: 16 for each digit.
+pub(super) type PanelSums = [i32; 5 * LANES];
+
+/// `out[token][16 d + r] = t . x` for a panel of 64 rows, two bits a code, `N` tokens at a time. `panel` is whole lines, a
+/// token four activations for each.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn bits2<V: Vector>(panel: &[u8], x: &[i8], out: &mut [i32]) {
-    let blocks = panel.len() / LINE;
-    assert!(x.len() >= 4 * blocks && out.len() >= 4 * LANES);
-    out.fill(0);
-    let at = |block: usize, part: usize| panel.as_ptr().wrapping_add(block * LINE + part * V::BYTES);
-    let x = x.as_ptr();
-    for start in (0..blocks).step_by(segment::<V>(V::MAX_STEPS)) {
-        let end = blocks.min(start + segment::<V>(V::MAX_STEPS));
-        for part in 0..V::PARTS {
-            // SAFETY: block and part lie in the panel, four activations of each block in `x`, the lanes in `out`.
-            unsafe {
-                // Two sets of sums: one alone would wait for its own additions.
-                let mut sums = [[V::zero(); 4]; 2];
-                let mut block = start;
-                while block < end {
-                    // Written out, or the second set is found by an index and both are kept in memory.
-                    bits2_step::<V>(&mut sums[0], at(block, part), x.add(4 * block));
-                    if block + 1 < end {
-                        bits2_step::<V>(&mut sums[1], at(block + 1, part), x.add(4 * block + 4));
-                    }
-                    block += 2;
-                }
-                for digit in 0..4 {
-                    let lanes = out.as_mut_ptr().add(digit * LANES + part * V::BYTES / 4);
-                    V::add_to(sums[0][digit], V::PAIR_SHIFT * digit, lanes);
-                    V::add_to(sums[1][digit], V::PAIR_SHIFT * digit, lanes);
-                }
-            }
-        }
-    }
-}
-
-/// # Safety
-/// The CPU has the instruction set of `V`; `at` is a vector of codes, `x` four activations.
-#[inline(always)]
-unsafe fn bits2_step<V: Vector>(sums: &mut [V::Sum; 4], at: *const u8, x: *const i8) {
-    prefetch::near(at.wrapping_add(NEAR));
-    prefetch::far(at.wrapping_add(FAR));
-    // SAFETY: by the contract.
+pub(super) unsafe fn bits2<V: Vector, const N: usize>(panel: &[u8], tokens: &[&[i8]], out: &mut [PanelSums]) {
+    assert_eq!(tokens.len(), out.len());
+    let ((groups, singles), (group_sums, single_sums)) = (tokens.as_chunks::<N>(), out.as_chunks_mut::<N>());
+    // SAFETY: as the caller's.
     unsafe {
-        let (line, x4) = (V::load(at), V::repeat(x));
-        for digit in 0..4 {
-            sums[digit] = V::dot(sums[digit], line.pair(digit), x4);
+        for (group, sums) in groups.iter().zip(group_sums) {
+            bits2_together::<V, N>(panel, group, sums);
+        }
+        for (token, sums) in singles.iter().zip(single_sums) {
+            bits2_together::<V, 1>(panel, std::array::from_ref(token), std::array::from_mut(sums));
         }
     }
 }
@@ -88,38 +60,145 @@ unsafe fn bits2_step<V: Vector>(sums: &mut [V::Sum; 4], at: *const u8, x: *const
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn base3<V: Vector>(panel: &[u8], x: &[i8], out: &mut [i32]) {
+pub(super) unsafe fn base3<V: Vector, const N: usize>(panel: &[u8], tokens: &[&[i8]], out: &mut [PanelSums]) {
+    assert_eq!(tokens.len(), out.len());
+    let ((groups, singles), (group_sums, single_sums)) = (tokens.as_chunks::<N>(), out.as_chunks_mut::<N>());
+    // SAFETY: as the caller's.
+    unsafe {
+        for (group, sums) in groups.iter().zip(group_sums) {
+            base3_together::<V, N>(panel, group, sums);
+        }
+        for (token, sums) in singles.iter().zip(single_sums) {
+            base3_together::<V, 1>(panel, std::array::from_ref(token), std::array::from_mut(sums));
+        }
+    }
+}
+
+/// Where the activations of each token begin: four for each of `blocks`.
+fn starts<const N: usize>(tokens: &[&[i8]; N], blocks: usize) -> [*const i8; N] {
+    tokens.map(|x| {
+        assert!(x.len() >= 4 * blocks, "a token has the columns of the panel");
+        x.as_ptr()
+    })
+}
+
+/// # Safety
+/// As [`bits2`].
+#[inline(always)]
+unsafe fn bits2_together<V: Vector, const N: usize>(
+    panel: &[u8],
+    tokens: &[&[i8]; N],
+    out: &mut [PanelSums; N],
+) {
     let blocks = panel.len() / LINE;
-    assert!(x.len() >= 4 * blocks && out.len() >= 5 * LANES);
-    out.fill(0);
+    let x = starts(tokens, blocks);
+    *out = [[0; 5 * LANES]; N];
     let at = |block: usize, part: usize| panel.as_ptr().wrapping_add(block * LINE + part * V::BYTES);
-    let x = x.as_ptr();
+    // Two sets of sums for one token: one alone would wait for its own additions.
+    let sets = const { if N == 1 { 2 } else { 1 } };
+    for start in (0..blocks).step_by(segment::<V>(V::MAX_STEPS)) {
+        let end = blocks.min(start + segment::<V>(V::MAX_STEPS));
+        for part in 0..V::PARTS {
+            // SAFETY: block and part lie in the panel, four activations of each block in `x`, the lanes in `out`.
+            unsafe {
+                let mut sums = [[[V::zero(); 4]; N]; 2];
+                let mut block = start;
+                while block < end {
+                    // Written out, or a set is found by an index and both are kept in memory.
+                    bits2_step::<V, N>(&mut sums[0], at(block, part), x, block);
+                    if sets == 2 && block + 1 < end {
+                        bits2_step::<V, N>(&mut sums[1], at(block + 1, part), x, block + 1);
+                    }
+                    block += sets;
+                }
+                for token in 0..N {
+                    for digit in 0..4 {
+                        let lanes = out[token].as_mut_ptr().add(digit * LANES + part * V::BYTES / 4);
+                        for set in 0..sets {
+                            V::add_to(sums[set][token][digit], V::PAIR_SHIFT * digit, lanes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The CPU has the instruction set of `V`; `at` is a vector of codes, four activations of the block lie in each of `x`.
+#[inline(always)]
+unsafe fn bits2_step<V: Vector, const N: usize>(
+    sums: &mut [[V::Sum; 4]; N],
+    at: *const u8,
+    x: [*const i8; N],
+    block: usize,
+) {
+    prefetch::near(at.wrapping_add(NEAR));
+    prefetch::far(at.wrapping_add(FAR));
+    // SAFETY: by the contract.
+    unsafe {
+        let line = V::load(at);
+        let mut x4 = [V::repeat(x[0].add(4 * block)); N];
+        for token in 1..N {
+            x4[token] = V::repeat(x[token].add(4 * block));
+        }
+        for digit in 0..4 {
+            let codes = line.pair(digit);
+            for token in 0..N {
+                sums[token][digit] = V::dot(sums[token][digit], codes, x4[token]);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`base3`].
+#[inline(always)]
+unsafe fn base3_together<V: Vector, const N: usize>(
+    panel: &[u8],
+    tokens: &[&[i8]; N],
+    out: &mut [PanelSums; N],
+) {
+    let blocks = panel.len() / LINE;
+    let x = starts(tokens, blocks);
+    *out = [[0; 5 * LANES]; N];
+    let at = |block: usize, part: usize| panel.as_ptr().wrapping_add(block * LINE + part * V::BYTES);
     for start in (0..blocks).step_by(segment::<V>(BASE3_STEPS)) {
         let end = blocks.min(start + segment::<V>(BASE3_STEPS));
         for part in 0..V::PARTS {
-            let mut lanes = [[0; LANES]; 6];
+            let mut lanes = [[[0; LANES]; 6]; N];
             // SAFETY: block and part lie in the panel, four activations of each block in `x`.
             unsafe {
-                let mut sums = [V::zero(); 6];
+                let mut sums = [[V::zero(); 6]; N];
                 for block in start..end {
                     prefetch::near(at(block, part).wrapping_add(NEAR));
                     prefetch::far(at(block, part).wrapping_add(FAR));
-                    let x4 = V::repeat(x.add(4 * block));
-                    let mut v = V::load(at(block, part)).trits();
-                    for k in 0..5 {
-                        sums[k] = V::dot(sums[k], v, x4);
-                        v = v.triple();
+                    let mut x4 = [V::repeat(x[0].add(4 * block)); N];
+                    for token in 1..N {
+                        x4[token] = V::repeat(x[token].add(4 * block));
                     }
-                    sums[5] = V::dot(sums[5], v, x4);
+                    let mut v = V::load(at(block, part)).trits();
+                    for k in 0..6 {
+                        for token in 0..N {
+                            sums[token][k] = V::dot(sums[token][k], v, x4[token]);
+                        }
+                        if k < 5 {
+                            v = v.triple();
+                        }
+                    }
                 }
-                for k in 0..6 {
-                    V::add_to(sums[k], 0, lanes[k].as_mut_ptr());
+                for token in 0..N {
+                    for k in 0..6 {
+                        V::add_to(sums[token][k], 0, lanes[token][k].as_mut_ptr());
+                    }
                 }
             }
-            for digit in 0..5 {
-                for lane in 0..V::BYTES / 4 {
-                    out[digit * LANES + part * V::BYTES / 4 + lane] +=
-                        super::digit_sum(lanes[digit][lane], lanes[digit + 1][lane]);
+            for token in 0..N {
+                for digit in 0..5 {
+                    for lane in 0..V::BYTES / 4 {
+                        out[token][digit * LANES + part * V::BYTES / 4 + lane] +=
+                            super::digit_sum(lanes[token][digit][lane], lanes[token][digit + 1][lane]);
+                    }
                 }
             }
         }

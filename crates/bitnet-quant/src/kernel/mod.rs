@@ -8,7 +8,7 @@
 //!
 //! | file | product | layout |
 //! |---|---|---|
-//! | `dense.rs` | one token, all rows | [`crate::Order::Panels`] |
+//! | `dense.rs` | few tokens, all rows | [`crate::Order::Panels`] |
 //! | `sparse_rows.rs` | one token, some rows | [`crate::Order::Rows`] |
 //! | `sparse_columns.rs` | one token, some columns | [`crate::Order::Columns`] |
 //! | `tile.rs`, `unpack.rs` | many tokens | any |

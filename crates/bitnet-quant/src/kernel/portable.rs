@@ -6,7 +6,7 @@ use super::vector::Vector;
 use crate::activation::TOKEN_BLOCK;
 use crate::packing::LINE;
 
-table!(Portable, #[inline], rows 1, groups 1, tile_fn tile);
+table!(Portable, #[inline], panels 1, rows 1, groups 1, tile_fn tile);
 
 /// See `tile.rs`. In 16 bits, which the compiler makes wider vectors of: sums of products of codes up to 2 stay below 2^15
 /// for so many steps.

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use bitnet_core::{DisjointSlice, ThreadPool};
 
+use super::dense::PanelSums;
 use super::finish::{Finish, Sums, Then};
 use super::planes::{Halves, TOGETHER};
 use super::tile::TileProduct;
@@ -46,6 +47,8 @@ struct Task<'a, O> {
 struct Scratch {
     tile: Vec<u8>,
     sums: Vec<i32>,
+    /// Of each token.
+    panel: Vec<PanelSums>,
 }
 
 thread_local! {
@@ -263,14 +266,18 @@ impl TernaryKernel {
     ) {
         let (kernels, is_centred) = self.one_token(w.packing());
         let data = &w.data()[rows.start / w.tile_rows() * w.unit_bytes()..][..w.unit_bytes()];
-        let mut sums = [0; 5 * LANES];
-        for token in 0..x.tokens() {
+        let mut tokens: [&[i8]; MANY_TOKENS] = Default::default();
+        let tokens = &mut tokens[..x.tokens()];
+        tokens.iter_mut().enumerate().for_each(|(token, codes)| *codes = x.padded_token(token));
+        let offsets = if is_centred { &[0; MANY_TOKENS][..x.tokens()] } else { x.sums() };
+        SCRATCH.with_borrow_mut(|Scratch { panel, .. }| {
+            panel.resize(panel.len().max(tokens.len()), [0; 5 * LANES]);
+            let sums = &mut panel[..tokens.len()];
             // SAFETY: `new` found the instruction set on this CPU.
-            unsafe { (kernels.dense)(data, x.padded_token(token), &mut sums) };
-            let offsets = if is_centred { &[0] } else { &x.sums()[token..=token] };
-            let (rows, stride) = (rows.clone(), sums.len());
-            emit(&Sums { first_token: token, rows, values: &sums, stride, offsets });
-        }
+            unsafe { (kernels.dense)(data, tokens, sums) };
+            let (values, stride) = (sums.as_flattened(), sums[0].len());
+            emit(&Sums { first_token: 0, rows, values, stride, offsets });
+        });
     }
 
     /// The functions for a packing that `check_packing` let pass, and whether their results need no offset.
@@ -290,7 +297,7 @@ impl TernaryKernel {
         emit: &mut dyn FnMut(&Sums<'_>),
     ) {
         let (tile_rows, tile_cols) = (source.tile_rows(), TILE_LINES * source.line_codes());
-        SCRATCH.with_borrow_mut(|Scratch { tile, sums }| {
+        SCRATCH.with_borrow_mut(|Scratch { tile, sums, .. }| {
             let needed = x.tokens().next_multiple_of(TOKEN_BLOCK) * tile_rows;
             sums.resize(sums.len().max(needed), 0);
             for start in (0..source.cols()).step_by(tile_cols) {

@@ -1,6 +1,7 @@
 //! The algorithms compiled for one instruction set: a table of functions.
 
 use crate::PackedMatrix;
+use crate::kernel::dense::PanelSums;
 use crate::kernel::finish::{Finish, Sums};
 use crate::kernel::planes::{Halves, TOGETHER};
 use crate::kernel::tile::TileProduct;
@@ -39,34 +40,35 @@ pub(super) struct Table {
 /// The products of one token, for one packing.
 #[derive(Debug)]
 pub(super) struct OneToken {
-    /// See `dense.rs`.
-    pub(super) dense: unsafe fn(&[u8], &[i8], &mut [i32]),
+    /// See `dense.rs`; of any number of tokens.
+    pub(super) dense: unsafe fn(&[u8], &[&[i8]], &mut [PanelSums]),
     /// See `sparse_rows.rs`.
     pub(super) rows: unsafe fn(&PackedMatrix, &[u32], &[i8], &mut [i32]),
     /// See `sparse_columns.rs`.
     pub(super) columns: Columns,
 }
 
-/// Declares `TABLE` for a vector type. `rows`, `groups` and `tile` fill the registers of the instruction set; one with
+/// Declares `TABLE` for a vector type. `panels` (tokens), `rows`, `groups` and `tile` fill the registers of the instruction set; one with
 /// a product of its own for tiles names the function and, where that uses another instruction, what measures its peak,
 /// and its products an instruction.
 macro_rules! table {
-    ($vector:ty, #[$features:meta], rows $rows:literal, groups $groups:literal,
+    ($vector:ty, #[$features:meta], panels $panels:literal, rows $rows:literal, groups $groups:literal,
      tile $tile_rows:literal x $tokens:literal) => {
-        table!($vector, #[$features], rows $rows, groups $groups, tile_fn tile_of);
+        table!($vector, #[$features], panels $panels, rows $rows, groups $groups, tile_fn tile_of);
 
         table!(@function #[$features] tile_of(p: &mut TileProduct<'_>)
             = $crate::kernel::tile::tile::<$vector, $tile_rows, $tokens>(p));
     };
-    ($vector:ty, #[$features:meta], rows $rows:literal, groups $groups:literal, tile_fn $tile:path) => {
-        table!($vector, #[$features], rows $rows, groups $groups,
+    ($vector:ty, #[$features:meta], panels $panels:literal, rows $rows:literal, groups $groups:literal, tile_fn $tile:path) => {
+        table!($vector, #[$features], panels $panels, rows $rows, groups $groups,
             tile_fn $tile, peak_fn peak_of, products <$vector>::BYTES);
 
         table!(@function #[$features] peak_of(steps: usize) -> i32 = peak::steps::<$vector>(steps));
     };
-    ($vector:ty, #[$features:meta], rows $rows:literal, groups $groups:literal,
+    ($vector:ty, #[$features:meta], panels $panels:literal, rows $rows:literal, groups $groups:literal,
      tile_fn $tile:path, peak_fn $peak:path, products $products:expr) => {
         use $crate::PackedMatrix;
+        use $crate::kernel::dense::PanelSums;
         use $crate::kernel::finish::{Finish, Sums};
         use $crate::kernel::planes::{Halves, TOGETHER};
         use $crate::kernel::table::{OneToken, Table};
@@ -92,10 +94,10 @@ macro_rules! table {
             products_per_step: $products,
         };
 
-        table!(@function #[$features] dense_bits2(panel: &[u8], x: &[i8], out: &mut [i32])
-            = dense::bits2::<$vector>(panel, x, out));
-        table!(@function #[$features] dense_base3(panel: &[u8], x: &[i8], out: &mut [i32])
-            = dense::base3::<$vector>(panel, x, out));
+        table!(@function #[$features] dense_bits2(panel: &[u8], tokens: &[&[i8]], out: &mut [PanelSums])
+            = dense::bits2::<$vector, $panels>(panel, tokens, out));
+        table!(@function #[$features] dense_base3(panel: &[u8], tokens: &[&[i8]], out: &mut [PanelSums])
+            = dense::base3::<$vector, $panels>(panel, tokens, out));
         table!(@function #[$features] rows_bits2(w: &PackedMatrix, rows: &[u32], x: &[i8], out: &mut [i32])
             = sparse_rows::bits2::<$vector, $rows>(w.data(), w.unit_bytes(), rows, x, out));
         table!(@function #[$features] rows_base3(w: &PackedMatrix, rows: &[u32], x: &[i8], out: &mut [i32])

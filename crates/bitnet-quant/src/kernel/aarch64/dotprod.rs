@@ -19,7 +19,7 @@ use super::super::table::table;
 use super::super::vector::Vector;
 use super::bytes::bytes;
 
-table!(Dotprod, #[target_feature(enable = "neon,dotprod")], rows 4, groups 4, tile 2 x 12);
+table!(Dotprod, #[target_feature(enable = "neon,dotprod")], panels 4, rows 4, groups 4, tile 2 x 12);
 
 #[derive(Clone, Copy)]
 pub(in super::super) struct Dotprod(pub(super) uint8x16_t);

@@ -20,7 +20,7 @@ use super::dotprod::Dotprod;
 use crate::activation::TOKEN_BLOCK;
 use crate::packing::LINE;
 
-table!(Dotprod, #[target_feature(enable = "neon,dotprod,i8mm")], rows 4, groups 4,
+table!(Dotprod, #[target_feature(enable = "neon,dotprod,i8mm")], panels 4, rows 4, groups 4,
     tile_fn tile, peak_fn peak_of_matrices, products 32);
 
 /// Rows of a piece, a half of a line: its 16 sums of up to 8 tokens stay in registers.

@@ -8,7 +8,7 @@ use super::super::table::table;
 use super::super::vector::Vector;
 use super::bytes::bytes;
 
-table!(Neon, #[target_feature(enable = "neon")], rows 4, groups 2, tile 2 x 4);
+table!(Neon, #[target_feature(enable = "neon")], panels 4, rows 4, groups 2, tile 2 x 4);
 
 #[derive(Clone, Copy)]
 pub(in super::super) struct Neon(uint8x16_t);

@@ -9,7 +9,7 @@ use super::super::tile::tile;
 use super::super::vector::Vector;
 use super::bytes::bytes;
 
-table!(Avx512Vnni, #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")], rows 4, groups 4,
+table!(Avx512Vnni, #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")], panels 4, rows 4, groups 4,
     tile_fn tile_of);
 
 #[derive(Clone, Copy)]

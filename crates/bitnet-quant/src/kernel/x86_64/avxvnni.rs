@@ -8,7 +8,7 @@ use super::super::table::table;
 use super::super::vector::Vector;
 use super::bytes::bytes;
 
-table!(AvxVnni, #[target_feature(enable = "avx2,avxvnni")], rows 2, groups 2, tile 3 x 4);
+table!(AvxVnni, #[target_feature(enable = "avx2,avxvnni")], panels 2, rows 2, groups 2, tile 3 x 4);
 
 #[derive(Clone, Copy)]
 pub(in super::super) struct AvxVnni(__m256i);

@@ -41,8 +41,8 @@ impl Scratch {
         let q_width = config.heads * config.head_dim;
         let kv_width = config.kv_heads * config.head_dim;
         let widest = config.hidden_size.max(q_width).max(config.intermediate_size);
-        // Every batch writes what it reads.
-        let buffer = |width: usize| HybridMemoryPool::global().uncleared(tokens * width);
+        // Zeros, though every batch writes what it reads: they take no memory for the tokens that no batch has.
+        let buffer = |width: usize| HybridMemoryPool::global().zeroed(tokens * width);
         Ok(Self {
             hidden: buffer(config.hidden_size)?,
             normed: buffer(widest)?,

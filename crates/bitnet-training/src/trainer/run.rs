@@ -10,8 +10,7 @@ use bitnet_core::tensor::with_threads;
 use serde::Serialize;
 
 use super::options::MAX_NORM;
-use super::state::{describe_data, describe_model};
-use super::{Observer, Progress, RolledBack, RunFolder, Start, TrainOptions, evaluation, step};
+use super::{Observer, Progress, RolledBack, RunFolder, Start, TrainOptions, evaluation, state, step};
 use crate::checkpoint::{Fingerprint, latest};
 use crate::data::{Dataset, Loader, PackOptions, Packing, TokenFile};
 use crate::guard::{Guard, Trouble, Verdict};
@@ -109,17 +108,11 @@ impl Trainer {
         let peak = options.learning_rate.unwrap_or(options.recipe.default_peak());
         let parameters = start.decoder.parameters();
 
-        let mut fingerprint = Fingerprint::default();
-        describe_model(&mut fingerprint, &start.files["config.json"], &parameters)?;
-        describe_data(&mut fingerprint, "data", &data);
-        if let Some(eval) = &eval {
-            describe_data(&mut fingerprint, "evaluation", eval);
-        }
+        let mut fingerprint = state::fingerprint(&start, &parameters, &data, eval.as_ref())?;
         fingerprint.set("recipe", options.recipe);
         fingerprint.set("lr", peak);
         fingerprint.set("steps", steps);
         fingerprint.set("sequences of a step", rows);
-        fingerprint.set("seq-len", seq_len);
         fingerprint.set("seed", options.seed);
 
         let saved = folder.store.resume(&fingerprint)?;

@@ -15,7 +15,7 @@ use crate::mapped::mapped;
 use crate::model::Decoder;
 use crate::{ByteTokenizer, Error, Result};
 
-const CONFIG: &str = "config.json";
+pub(super) const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 
 /// What may lie beside the config of a new model.

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use bitnet_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::Start;
 use super::run::Trainer;
+use super::start::CONFIG;
 use crate::checkpoint::{Fingerprint, SavedCheckpoint, StateTensor, TrainingState};
-use crate::data::Dataset;
+use crate::data::{Dataset, TokenFile};
 use crate::guard::Guard;
 use crate::hash::sha256_of_parts;
 use crate::nn::Parameter;
@@ -69,20 +71,27 @@ pub(super) fn restore_parameters(parameters: &[Parameter], saved: &SavedCheckpoi
     Ok(())
 }
 
-/// Facts of a model that is not trained yet.
-pub(super) fn describe_model(facts: &mut Fingerprint, config: &[u8], parameters: &[Parameter]) -> Result<()> {
-    let values: Vec<Tensor> =
-        parameters.iter().map(|of| of.variable().value().contiguous()).collect::<Result<_, _>>()?;
+/// What a run must have in common with the one it continues: the model that is not trained yet, and the data.
+pub(super) fn fingerprint(
+    start: &Start,
+    parameters: &[Parameter],
+    data: &Dataset,
+    eval: Option<&Dataset>,
+) -> Result<Fingerprint> {
+    let mut facts = Fingerprint::default();
+    let values = parameters.iter().map(|of| Ok(of.variable().value().contiguous()?));
+    let values: Vec<Tensor> = values.collect::<Result<_>>()?;
     let bytes: Vec<&[u8]> = values.iter().map(|value| &value.data()[..]).collect();
-    facts.set("config.json", short(&sha256_of_parts(&[config])));
     facts.set("the first model", short(&sha256_of_parts(&bytes)));
-    Ok(())
+    facts.set("config.json", short(&sha256_of_parts(&[&start.files[CONFIG]])));
+    facts.set("seq-len", data.seq_len());
+    describe(&mut facts, "data", data.files());
+    describe(&mut facts, "evaluation", eval.map_or(&[], Dataset::files));
+    Ok(facts)
 }
 
-/// Facts of its data.
-pub(super) fn describe_data(facts: &mut Fingerprint, what: &str, data: &Dataset) {
-    facts.set(format!("files of {what}"), data.files().len());
-    for (index, file) in data.files().iter().enumerate() {
+fn describe(facts: &mut Fingerprint, what: &str, files: &[TokenFile]) {
+    for (index, file) in files.iter().enumerate() {
         facts.set(format!("file {} of {what}", index + 1), short(file.key()));
     }
 }

@@ -84,6 +84,21 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<bitnet_training::Error> for Failure {
+    fn from(error: bitnet_training::Error) -> Self {
+        use bitnet_training::Error as Training;
+        match error {
+            Training::Inference(Error::Stopped { .. }) => Self::Interrupted,
+            Training::Inference(error) => error.into(),
+            Training::Core(error) => error.into(),
+            Training::InvalidOption { name, expected, got } => {
+                Self::Library(Error::InvalidOption { name, expected, got })
+            }
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
 impl From<bitnet_core::Error> for Failure {
     fn from(error: bitnet_core::Error) -> Self {
         Self::Library(error.into())

@@ -15,6 +15,7 @@ mod output;
 mod quantize;
 mod run;
 mod text;
+mod train;
 mod verify;
 
 use std::ffi::OsString;
@@ -50,6 +51,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Convert(args) => convert::convert(args),
         Command::Verify(args) => verify::verify(args),
         Command::Quantize(args) => quantize::quantize(args),
+        Command::Train(args) => train::train(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     };
     let Err(failure) = done else { return 0 };

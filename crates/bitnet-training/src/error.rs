@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bitnet_core::Shape;
 
 use crate::checkpoint::Difference;
+use crate::guard::Trouble;
 
 /// `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -100,6 +101,16 @@ pub enum Error {
         path: PathBuf,
         /// In what they differ.
         differences: Vec<Difference>,
+    },
+    /// Going back with a lower learning rate has not helped.
+    #[error(
+        "training is given up behind step {step}: {trouble}, again and again, with ever lower learning rates"
+    )]
+    Diverged {
+        /// Steps that were done.
+        step: u64,
+        /// What was wrong at last.
+        trouble: Trouble,
     },
     /// The data has a token that the model does not have.
     #[error("{}: token {index} is {id}, outside the vocabulary of {vocab_size}", path.display())]

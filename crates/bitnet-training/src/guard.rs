@@ -109,6 +109,11 @@ impl Guard {
         Verdict::Continue
     }
 
+    /// Whether the last loss was not high: a state that may be kept.
+    pub fn is_calm(&self) -> bool {
+        self.high == 0
+    }
+
     fn trouble(&mut self, trouble: Trouble, options: &GuardOptions) -> Verdict {
         let retries = self.retries + 1;
         *self = Self { retries, ..Self::default() };

@@ -13,6 +13,7 @@
 //! | [`checkpoint`] | what a run goes on from |
 //! | [`guard`] | losses that are no number, or rise |
 //! | [`metrics`] | a log of a run, and its curve |
+//! | [`trainer`] | all of it together: a run, from texts to a model |
 
 pub mod autograd;
 mod byte_tokenizer;
@@ -26,6 +27,7 @@ pub mod metrics;
 pub mod model;
 pub mod nn;
 pub mod optim;
+pub mod trainer;
 
 pub use autograd::Variable;
 pub use byte_tokenizer::ByteTokenizer;

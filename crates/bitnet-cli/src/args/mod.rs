@@ -4,6 +4,7 @@ mod generate;
 mod model;
 mod sampling;
 mod tools;
+mod train;
 mod values;
 
 use clap::{Parser, Subcommand};
@@ -12,6 +13,7 @@ pub(crate) use self::generate::{BatchArgs, ChatArgs, RunArgs};
 pub(crate) use self::tools::{
     BenchArgs, ConvertArgs, DoctorArgs, EvalArgs, InspectArgs, QuantizeArgs, VerifyArgs,
 };
+pub(crate) use self::train::{Init, TrainArgs};
 
 /// Run BitNet b1.58 models.
 #[derive(Debug, Parser)]
@@ -33,6 +35,7 @@ Examples:
   bitnet convert ./model model.gguf
   bitnet verify ./model
   bitnet quantize ./master --report out.html
+  bitnet train --data texts.txt -o run
   bitnet doctor";
 
 #[derive(Debug, Subcommand)]
@@ -64,6 +67,9 @@ pub(crate) enum Command {
     /// Measure what quantization does to each layer of a float model, and to what it predicts
     #[command(after_help = QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
+    /// Train a model from scratch, or fine-tune a float master; can be stopped and resumed
+    #[command(after_help = TRAIN_EXAMPLES)]
+    Train(TrainArgs),
     /// Look at this machine: instruction sets, read bandwidth, a self-test of every kernel
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -151,6 +157,17 @@ Examples:
 The float model reads the text beside its quantized form. Each linear is measured on what it really multiplies: the
 signal to noise, cosine and mean square error of its outputs with weights of each precision; \"input int8\" is what rounding
 its input to int8 leaves. Recommended are the fewest bits that reach --min-sqnr. Nothing is written but reports.";
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  bitnet train --data texts.txt --eval other.txt --epochs 5 -o run           a new small model
+  bitnet train --data texts.txt --config config.json --steps 2000 -o run     of another shape
+  bitnet train --init ./master --data chats.jsonl --eval more.jsonl -o run   fine-tuning: answers alone are learnt
+  bitnet train --data texts.txt --epochs 5 -o run --resume                   after Ctrl-C, or a kill
+  bitnet run ./run/model -p \"Once upon a time\"
+
+Weights are ternary and activations int8 in every forward pass, as they are when the model runs. DIR/metrics.jsonl has a line
+for each step. A loss that is no number, or rises, takes the run back to its last checkpoint, with a lower rate.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:

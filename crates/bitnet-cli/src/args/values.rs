@@ -39,6 +39,14 @@ pub(super) fn number(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|number: &f64| !number.is_nan()).ok_or_else(|| "a number is needed".to_owned())
 }
 
+/// A number above 0.
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate: &f64| *rate > 0.0 && rate.is_finite())
+        .ok_or_else(|| "a number above 0 is needed".to_owned())
+}
+
 /// A number of things, at least one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {

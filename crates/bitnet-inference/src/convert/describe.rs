@@ -3,7 +3,9 @@
 //! Those of a folder are carried over, what is unknown in them included; only the `quantization_config` is made anew.
 //! Of a GGUF file they are made from what its keys say.
 
-use bitnet_core::DType;
+use std::collections::BTreeMap;
+
+use bitnet_core::{Buffer, DType};
 use serde_json::{Map, Value, json};
 
 use super::hf::HfForm;
@@ -30,6 +32,18 @@ const CARRIED: [&str; 9] = [
     "vocab.json",
     "merges.txt",
 ];
+
+/// Config, tokenizer and chat template of a checkpoint, by the names of their files: all that describes the tensors beside
+/// them. A GGUF file has none.
+///
+/// Errors: [`Error::Io`].
+pub fn description(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Buffer>> {
+    let mut files = BTreeMap::new();
+    for name in CARRIED.into_iter().chain([CONFIG]) {
+        files.extend(checkpoint.file(name)?.map(|bytes| (name.to_owned(), bytes)));
+    }
+    Ok(files)
+}
 
 const QUANTIZATION: &str = "quantization_config";
 const NOT_CONVERTED: &str = "modules_to_not_convert";

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use bitnet_core::{DType, ThreadPool};
 
+pub use self::describe::description;
 pub use self::gguf::GgufWeights;
 pub use self::head::HeadType;
 pub use self::hf::HfForm;
@@ -24,7 +25,7 @@ use self::losses::Losses;
 use self::safetensors::{Spec, write_bytes};
 pub use self::target::Target;
 use crate::atomic_file::refuse_existing;
-use crate::config::ActivationMode;
+use crate::config::{ActivationMode, ModelConfig};
 use crate::model::{EMBEDDING, Model};
 use crate::{Checkpoint, Error, Result, atomic_folder};
 
@@ -89,7 +90,7 @@ pub fn convert(
 ) -> Result<Converted> {
     refuse_existing(path)?;
     let model = Model::load(checkpoint, pool)?;
-    refuse_unwritten(checkpoint, &model, options)?;
+    refuse_unwritten(checkpoint, &model.config, options.to)?;
     let progress = Progress { path, report: progress, done: 0, all: 0 };
     let mut converted = match options.to {
         Target::Hf(form) => to_folder(checkpoint, &model, path, form, options, progress),
@@ -102,10 +103,12 @@ pub fn convert(
     Ok(converted)
 }
 
-/// Models that run, and have no form to be written in yet.
-fn refuse_unwritten(checkpoint: &Checkpoint, model: &Model, options: &ConvertOptions) -> Result<()> {
-    let c = &model.config;
-    let is_folder = matches!(options.to, Target::Hf(_));
+/// Refuses models that run, and cannot be written in a form yet.
+///
+/// Errors: [`Error::Checkpoint`].
+pub fn refuse_unwritten(checkpoint: &Checkpoint, config: &ModelConfig, to: Target) -> Result<()> {
+    let c = config;
+    let is_folder = matches!(to, Target::Hf(_));
     let is_renamed = c.architecture.marker.is_some() || !["bitnet", "llama"].contains(&c.architecture.name);
     let fact = if c.quantization.activations == ActivationMode::Float {
         "has activations that are not quantized"

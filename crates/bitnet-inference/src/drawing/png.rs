@@ -7,7 +7,7 @@ use embedded_graphics::mono_font::MonoTextStyle;
 use embedded_graphics::mono_font::ascii::FONT_9X15;
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Pixel, Point, RgbColor, Size};
-use embedded_graphics::primitives::{Polyline, Primitive, PrimitiveStyle};
+use embedded_graphics::primitives::{Line, Primitive, PrimitiveStyle};
 use embedded_graphics::text::{Alignment, Text};
 use png::{BitDepth, ColorType, Encoder};
 
@@ -45,10 +45,13 @@ impl Canvas {
                     }
                 }
                 Shape::Line { points, width, color: [r, g, b] } => {
-                    let points: Vec<Point> = points.iter().map(|(x, y)| Point::new(*x, *y)).collect();
                     let style = PrimitiveStyle::with_stroke(Rgb888::new(*r, *g, *b), *width);
-                    let line = Polyline::new(&points).into_styled(style);
-                    line.draw(&mut canvas).unwrap_or_else(|never| match never {});
+                    // One by one: what joins the lines of a whole one multiplies beyond 32 bits where they are long.
+                    for ends in points.windows(2) {
+                        let [start, end] = [ends[0], ends[1]].map(|(x, y)| Point::new(x, y));
+                        let line = Line::new(start, end).into_styled(style);
+                        line.draw(&mut canvas).unwrap_or_else(|never| match never {});
+                    }
                 }
                 Shape::Text { x, y, text, align, color: [r, g, b] } => {
                     let style = MonoTextStyle::new(&FONT_9X15, Rgb888::new(*r, *g, *b));
@@ -89,5 +92,22 @@ impl DrawTarget for Canvas {
             self.set(x, y, [color.r(), color.g(), color.b()]);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drawing::BLACK;
+
+    #[test]
+    fn long_lines_meet_at_any_angle() {
+        let mut chart = Chart::new(860, 480);
+        chart.line(vec![(10, 10), (400, 470), (850, 10)], 2, BLACK);
+        let canvas = Canvas::draw(&chart);
+        for (x, y) in [(10, 10), (205, 240), (400, 470), (625, 240), (850, 10)] {
+            assert_eq!(canvas.pixels[3 * (y * canvas.width + x)..][..3], BLACK, "{x}, {y}");
+        }
+        assert!(encode(&chart).unwrap().starts_with(b"\x89PNG"));
     }
 }

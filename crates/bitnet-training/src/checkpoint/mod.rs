@@ -17,5 +17,5 @@ mod tests;
 pub use self::fingerprint::{Difference, Fingerprint};
 pub use self::saved::SavedCheckpoint;
 pub use self::state::{RandomState, TrainingState};
-pub use self::store::{CheckpointStore, Found, latest};
+pub use self::store::{CheckpointStore, Found, has_any, latest};
 pub use self::tensor::StateTensor;

@@ -67,7 +67,7 @@ impl SavedCheckpoint {
     /// Reads a checkpoint.
     ///
     /// Errors: [`Error::Checkpoint`] for one that is not what was written; that of the system where it cannot be read.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &Path) -> Result<Self> {
         let Stored { sha256: expected, state, .. } = stored(path)?;
         let file = path.join(TENSORS);
         let bytes = mapped(&file)?;

@@ -34,6 +34,13 @@ pub struct Found {
     pub damaged: Vec<Error>,
 }
 
+/// Whether a folder has checkpoints, sound or not.
+///
+/// Errors: as [`latest`].
+pub fn has_any(folder: &Path) -> Result<bool> {
+    Ok(!list(folder)?.is_empty())
+}
+
 /// The last sound checkpoint in a folder of them. Nothing is changed there; a run may be writing it.
 ///
 /// Errors: that of the system where the folder cannot be read. A folder that is not there has no checkpoint.

@@ -1,7 +1,7 @@
 //! Tensors of a run, to be written.
 
-use bitnet_core::DType;
 use bitnet_core::tensor::Element;
+use bitnet_core::{DType, Tensor};
 use bitnet_inference::convert::safetensors::Spec;
 
 /// A named array: a parameter, or what an optimizer keeps of it.
@@ -22,6 +22,12 @@ impl<'a> StateTensor<'a> {
             "{name} has as many values as its shape {dims:?}"
         );
         Self { name, dtype: T::DTYPE, dims, bytes: bytemuck::cast_slice(values) }
+    }
+
+    /// A tensor without gaps: [`Tensor::contiguous`].
+    pub fn of(name: &'a str, tensor: &'a Tensor) -> Self {
+        assert!(tensor.is_contiguous(), "{name} has gaps");
+        Self { name, dtype: tensor.dtype(), dims: tensor.dims(), bytes: tensor.data() }
     }
 
     pub(super) fn bytes(&self) -> &'a [u8] {

@@ -38,13 +38,20 @@ impl Recipe {
         Self::TwoStage { peak, weight_decay: 0.1, steps }
     }
 
+    /// The recipe named `finetune`: the rate rises over 375 steps, or a twentieth of a short training, and falls to 0 in half
+    /// a cosine. Weights do not decay, so that what was learnt before is not pulled away.
+    pub fn finetune(peak: f32, steps: u64) -> Self {
+        let schedule = Schedule { peak, end: 0.0, warmup: warmup(steps), steps, fall: Fall::Cosine };
+        Self::Plain { schedule, weight_decay: 0.0 }
+    }
+
     /// The learning rate of a step, counted from 0.
     pub fn learning_rate(&self, step: u64) -> f32 {
         match *self {
             Self::Plain { schedule, .. } => schedule.rate(step),
             Self::TwoStage { peak, steps, .. } => {
                 let (half, fall) = (steps / 2, Fall::Linear);
-                let warmup = WARMUP.min(steps / 20);
+                let warmup = warmup(steps);
                 if step < half {
                     return Schedule { peak, end: peak * (8.0 / 15.0), warmup, steps: half, fall }.rate(step);
                 }
@@ -69,6 +76,11 @@ impl Recipe {
     }
 }
 
+/// Steps over which the rate rises.
+fn warmup(steps: u64) -> u64 {
+    WARMUP.min(steps / 20)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +99,14 @@ mod tests {
         assert_eq!([0, 4_999, 5_000].map(|step| recipe.weight_decay(step)), [0.1, 0.1, 0.0]);
         assert_eq!(Recipe::b1_58(1.0, 100).learning_rate(4), 1.0);
         assert!(Recipe::b1_58(1.0, 1).learning_rate(0) > 0.0);
+    }
+
+    #[test]
+    fn fine_tuning_rises_and_falls_without_decay() {
+        let recipe = Recipe::finetune(2.0, 100);
+        assert_eq!([4, 5, 100].map(|step| recipe.learning_rate(step)), [2.0, 2.0, 0.0]);
+        assert!(recipe.learning_rate(0) < recipe.learning_rate(1));
+        assert_eq!(recipe.weight_decay(50), 0.0);
+        assert!(Recipe::finetune(1.0, 1).learning_rate(0) > 0.0);
     }
 }

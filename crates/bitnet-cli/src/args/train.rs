@@ -1,0 +1,113 @@
+//! The command that trains.
+
+use std::path::PathBuf;
+
+use bitnet_training::trainer::{Length, Preset, RecipeName, TrainOptions};
+use clap::Args as ClapArgs;
+use clap::builder::NonEmptyStringValueParser;
+
+use super::values::{count, rate};
+
+/// How `--init` asks for a new model.
+const SCRATCH: &str = "scratch";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TrainArgs {
+    /// Files to learn: texts, JSONL with "text" or "messages", token ids of NumPy
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub(crate) data: Vec<PathBuf>,
+    /// Files to evaluate on: the model with the least loss there is the one written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) eval: Vec<PathBuf>,
+    /// scratch, or the float master to begin with: a folder or a hub id [default: scratch]
+    #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    init: Option<String>,
+    /// config.json of a new model; its tokenizer lies beside it, or is one of bytes
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    config: Option<PathBuf>,
+    #[arg(long, value_name = "NAME", help = "Shape of a new model: tiny or mini [default: tiny]")]
+    preset: Option<Preset>,
+    #[arg(long, value_name = "NAME", help = "b1.58 or finetune [default: finetune for a model, else b1.58]")]
+    recipe: Option<RecipeName>,
+    /// Steps to train
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, conflicts_with = "epochs")]
+    steps: Option<usize>,
+    /// Times to go through the data [default: 1]
+    #[arg(long, value_name = "F", value_parser = rate, allow_negative_numbers = true)]
+    epochs: Option<f64>,
+    /// Tokens of a step
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = count, allow_negative_numbers = true)]
+    batch_tokens: usize,
+    /// Tokens of a sequence [default: 256, or the context of the model]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    seq_len: Option<usize>,
+    /// The greatest learning rate [default: 1.5e-3 of b1.58, 2e-4 of finetune]
+    #[arg(long, value_name = "F", value_parser = rate, allow_negative_numbers = true)]
+    lr: Option<f64>,
+    /// Seed of new weights and of the order of the data
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Steps between evaluations [default: a tenth of all]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    eval_every: Option<usize>,
+    /// Steps between checkpoints; one is written at each evaluation, too [default: a tenth of all]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    save_every: Option<usize>,
+    /// Number of threads [default: the physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
+    /// Go on with the run in the folder; begin it where there is none
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Folder of the run: checkpoints, metrics, loss curve, and the model in DIR/model
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a run begins with.
+#[derive(Debug)]
+pub(crate) enum Init {
+    /// A float master.
+    Master(String),
+    /// A new model of a config.
+    Config(PathBuf),
+    /// A new model of a named shape.
+    Preset(Preset),
+}
+
+impl TrainArgs {
+    /// What to begin with. Errors: a line for options that exclude each other.
+    pub(crate) fn init(&self) -> Result<Init, String> {
+        let master = self.init.as_ref().filter(|init| *init != SCRATCH);
+        match (master, &self.config, self.preset) {
+            (Some(master), None, None) => Ok(Init::Master(master.clone())),
+            (Some(_), ..) => Err("--config and --preset are for new models, not for --init MODEL".to_owned()),
+            (None, Some(config), _) => Ok(Init::Config(config.clone())),
+            (None, None, preset) => Ok(Init::Preset(preset.unwrap_or(Preset::Tiny))),
+        }
+    }
+
+    /// How to train.
+    pub(crate) fn options(&self, init: &Init) -> TrainOptions {
+        let every = |steps: Option<usize>| steps.map(|steps| steps as u64);
+        let default_recipe =
+            if matches!(init, Init::Master(_)) { RecipeName::Finetune } else { RecipeName::B1_58 };
+        TrainOptions {
+            length: match self.steps {
+                Some(steps) => Length::Steps(steps as u64),
+                None => Length::Epochs(self.epochs.unwrap_or(1.0)),
+            },
+            recipe: self.recipe.unwrap_or(default_recipe),
+            learning_rate: self.lr.map(|lr| lr as f32),
+            batch_tokens: self.batch_tokens,
+            seq_len: self.seq_len,
+            seed: self.seed,
+            eval_every: every(self.eval_every),
+            save_every: every(self.save_every),
+            ..TrainOptions::default()
+        }
+    }
+}

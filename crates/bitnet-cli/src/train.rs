@@ -1,0 +1,149 @@
+//! `bitnet train`.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bitnet_core::ThreadPool;
+use bitnet_inference::{Checkpoint, GgufOptions};
+use bitnet_training::data::{TokenCache, TokenFile};
+use bitnet_training::trainer::{
+    Observer, Outcome, Progress, RolledBack, RunFolder, Start, TrainOptions, Trained, Trainer, TrainingData,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::args::{Init, TrainArgs};
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::output::{self, grouped};
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    trained: Trained,
+    /// `exp(eval_loss)`.
+    eval_perplexity: Option<f64>,
+    /// Times that the run went back.
+    rolled_back: usize,
+    seconds: f64,
+}
+
+/// Trains a model, or goes on training it.
+pub(crate) fn train(args: &TrainArgs) -> Result<(), Failure> {
+    let init = args.init().map_err(Failure::Usage)?;
+    let options = args.options(&init);
+    let started = Instant::now();
+    let open = if args.resume { RunFolder::resume } else { RunFolder::begin };
+    let folder = open(&args.output, options.keep)?;
+    let pool = Arc::new(ThreadPool::new(args.threads.unwrap_or_else(ThreadPool::default_threads))?);
+    let seed = args.seed;
+    let start = interrupt::or_done(move || Ok(start(init, seed)?))?;
+    let cache = start.token_cache(&folder.tokens(), &pool);
+    let data = TrainingData { train: tokens(&cache, &args.data)?, eval: tokens(&cache, &args.eval)? };
+    let (outcome, rolled_back) = run(start, data, folder, &options, &pool)?;
+    let Outcome::Trained(trained) = outcome else {
+        output::note("stopped and saved; the same command with --resume goes on");
+        return Err(Failure::Interrupted);
+    };
+    let eval_perplexity = trained.eval_loss.map(f64::exp);
+    let report = Report { trained, eval_perplexity, rolled_back, seconds: started.elapsed().as_secs_f64() };
+    if args.json { output::json(&report) } else { output::table(&rows(&report)) }
+}
+
+/// The model to begin with.
+fn start(init: Init, seed: u64) -> bitnet_training::Result<Start> {
+    match init {
+        Init::Master(model) => Start::master(&Checkpoint::find(Some(&model), &GgufOptions::default())?),
+        Init::Config(path) => Start::config(&path, seed),
+        Init::Preset(preset) => Start::preset(preset, seed),
+    }
+}
+
+/// The tokens of files, under a progress bar.
+fn tokens(cache: &TokenCache<'_>, paths: &[PathBuf]) -> Result<Vec<TokenFile>, Failure> {
+    let bar = progress_bar("{bar:40} {bytes}/{total_bytes} tokenized, {eta} left");
+    let mut progress = |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        if interrupt::is_pressed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let files: Result<_, _> = paths.iter().map(|path| cache.open(path, &mut progress)).collect();
+    bar.finish_and_clear();
+    Ok(files?)
+}
+
+/// The run, under a progress bar; and how often it went back.
+fn run(
+    start: Start,
+    data: TrainingData,
+    folder: RunFolder,
+    options: &TrainOptions,
+    pool: &Arc<ThreadPool>,
+) -> Result<(Outcome, usize), Failure> {
+    let mut trainer = Trainer::new(start, data, folder, options, pool)?;
+    let bar = progress_bar("{bar:40} step {pos}/{len}, {msg} left");
+    bar.set_length(trainer.steps());
+    bar.set_position(trainer.step());
+    let mut watcher = Watcher { bar, eval_loss: None, rolled_back: 0 };
+    let outcome = trainer.run(&mut watcher);
+    watcher.bar.finish_and_clear();
+    Ok((outcome?, watcher.rolled_back))
+}
+
+/// Shows how a run goes, and stops it at Ctrl-C.
+struct Watcher {
+    bar: ProgressBar,
+    /// The last one.
+    eval_loss: Option<f64>,
+    rolled_back: usize,
+}
+
+impl Observer for Watcher {
+    fn step(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
+        let Progress { metrics, left, .. } = *progress;
+        self.eval_loss = metrics.eval_loss.or(self.eval_loss);
+        let eval = self.eval_loss.map(|loss| format!(" (evaluation {loss:.3})")).unwrap_or_default();
+        let left = indicatif::HumanDuration(left);
+        self.bar.set_message(format!(
+            "loss {:.3}{eval}, {:.0} tokens/s, {left:#}",
+            metrics.loss, metrics.tokens_per_s
+        ));
+        self.bar.set_position(metrics.step);
+        if interrupt::is_pressed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn rolled_back(&mut self, event: &RolledBack) {
+        self.rolled_back += 1;
+        self.bar.suspend(|| output::note(&event.to_string()));
+    }
+}
+
+/// On stderr, and only where that is a terminal.
+fn progress_bar(template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn rows(report: &Report) -> Vec<(&'static str, String)> {
+    let Report { trained, eval_perplexity, rolled_back, seconds } = report;
+    let mut rows = vec![
+        ("model", trained.model.display().to_string()),
+        ("steps", grouped(trained.steps as usize)),
+        ("loss", format!("{:.4} nats per token in the last step", trained.loss)),
+    ];
+    if let (Some(loss), Some(perplexity)) = (trained.eval_loss, eval_perplexity) {
+        let of = format!("of step {}", grouped(trained.model_step as usize));
+        rows.push(("evaluation", format!("{loss:.4} nats per token, perplexity {perplexity:.4}, {of}")));
+    }
+    if *rolled_back > 0 {
+        rows.push(("went back", format!("{rolled_back} times")));
+    }
+    rows.push(("time", format!("{seconds:.1} s")));
+    rows
+}

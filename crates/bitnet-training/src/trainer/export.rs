@@ -1,0 +1,71 @@
+//! The end of a run: a model that the engine runs, and a curve.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use bitnet_core::{DType, Tensor};
+use bitnet_inference::convert::{ConvertOptions, HfForm, Target, convert};
+use bitnet_inference::drawing::{png, svg};
+use bitnet_inference::{Checkpoint, atomic_file, atomic_folder};
+
+use super::Start;
+use super::run::{Trained, Trainer};
+use super::state::restore_parameters;
+use crate::checkpoint::SavedCheckpoint;
+use crate::metrics::{self, Curve};
+use crate::nn::Module;
+use crate::{Error, Result};
+
+impl Trainer {
+    /// Writes the best model, and the curve.
+    pub(super) fn finish(&mut self) -> Result<Trained> {
+        let metrics = metrics::read(&self.folder.metrics())?;
+        self.write_curve(&metrics)?;
+        let (mut model_step, mut eval_loss) = (self.step, self.eval_loss);
+        if let Some(best) = self.folder.store.best()? {
+            let best = SavedCheckpoint::read(&best)?;
+            restore_parameters(&self.parameters, &best)?;
+            (model_step, eval_loss) = (best.state.step, best.state.eval_loss);
+        }
+        let model = self.folder.model();
+        if model.exists() {
+            atomic_folder::remove(&model)?;
+        }
+        self.start.write(&model, &self.pool)?;
+        let loss = metrics.last().map_or(f64::NAN, |last| last.loss);
+        Ok(Trained { model, steps: self.step, model_step, loss, eval_loss })
+    }
+
+    fn write_curve(&self, metrics: &[metrics::Metrics]) -> Result<()> {
+        let name = self.folder.path().file_name().unwrap_or_default().to_string_lossy();
+        let chart = Curve::of_run(name, metrics).chart();
+        let [svg_path, png_path] = self.folder.curves();
+        write(&svg_path, svg::element(&chart).as_bytes())?;
+        write(&png_path, &png::encode(&chart).map_err(|error| Error::io(&png_path, error))?)
+    }
+}
+
+impl Start {
+    /// Writes the model as it is now to a new folder: a master in bfloat16 with config, tokenizer and chat template.
+    ///
+    /// Errors: those of [`convert`]; nothing is left then.
+    pub fn write(&self, path: &Path, pool: &bitnet_core::ThreadPool) -> Result<()> {
+        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+        for parameter in self.decoder.parameters() {
+            tensors.insert(parameter.name().to_owned(), parameter.variable().value().to_dtype(DType::BF16)?);
+        }
+        let model = Checkpoint::from_memory(&self.name, self.files.clone(), tensors);
+        let options = ConvertOptions::new(Target::Hf(HfForm::Master));
+        convert(&model, path, &options, pool, &mut |_, _| ControlFlow::Continue(()))?;
+        Ok(())
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let fill = |file: &mut dyn Write| {
+        file.write_all(bytes).map_err(|error| bitnet_inference::Error::io(path, error))
+    };
+    Ok(atomic_file::write(path, fill)?)
+}

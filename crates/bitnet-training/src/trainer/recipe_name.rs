@@ -1,0 +1,64 @@
+//! Recipes by name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::optim::Recipe;
+use crate::{Error, Result};
+
+/// A recipe, whose rates follow from the steps of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecipeName {
+    /// [`Recipe::b1_58`]: a model from scratch.
+    B1_58,
+    /// [`Recipe::finetune`]: a trained model on other data.
+    Finetune,
+}
+
+impl RecipeName {
+    /// Every recipe.
+    pub const ALL: [Self; 2] = [Self::B1_58, Self::Finetune];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::B1_58 => "b1.58",
+            Self::Finetune => "finetune",
+        }
+    }
+
+    /// The greatest learning rate, where none is asked for: 1.5e-3, that of the small models of the BitNet b1.58 reports;
+    /// 2e-4 to fine-tune.
+    pub fn default_peak(self) -> f32 {
+        match self {
+            Self::B1_58 => 1.5e-3,
+            Self::Finetune => 2e-4,
+        }
+    }
+
+    /// The rates of a run.
+    pub fn recipe(self, peak: f32, steps: u64) -> Recipe {
+        match self {
+            Self::B1_58 => Recipe::b1_58(peak, steps),
+            Self::Finetune => Recipe::finetune(peak, steps),
+        }
+    }
+}
+
+impl fmt::Display for RecipeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for RecipeName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|recipe| recipe.name() == name).ok_or_else(|| Error::InvalidOption {
+            name: "recipe",
+            expected: "b1.58 or finetune",
+            got: name.to_owned(),
+        })
+    }
+}

@@ -1,0 +1,260 @@
+//! A run of training.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bitnet_core::ThreadPool;
+use bitnet_core::tensor::with_threads;
+use serde::Serialize;
+
+use super::options::MAX_NORM;
+use super::{Observer, Progress, RolledBack, RunFolder, Start, TrainOptions, evaluation, state, step};
+use crate::checkpoint::{Fingerprint, latest};
+use crate::data::{Dataset, Loader, PackOptions, Packing, TokenFile};
+use crate::guard::{Guard, Trouble, Verdict};
+use crate::metrics::{Metrics, MetricsLog};
+use crate::model::Decoder;
+use crate::nn::{Module, Parameter};
+use crate::optim::{AdamW, AdamWOptions, Optimizer, Rates, Recipe, clip_factor};
+use crate::{Error, Result};
+
+/// Tokens of a run, from [`Start::token_cache`].
+#[derive(Debug, Default)]
+pub struct TrainingData {
+    /// What is learnt.
+    pub train: Vec<TokenFile>,
+    /// What is only evaluated; the best checkpoint is that with the least loss here.
+    pub eval: Vec<TokenFile>,
+}
+
+/// A run of training: batch, loss, gradients, clipping to a norm of 1, and a step of [`AdamW`], over and over.
+///
+/// With the same start, data, seed and options every number is the same, however often the run was stopped and on however
+/// many threads it runs.
+#[derive(Debug)]
+pub struct Trainer {
+    pub(super) start: Start,
+    pub(super) parameters: Vec<Parameter>,
+    pub(super) optimizer: AdamW,
+    pub(super) data: Loader,
+    pub(super) eval: Option<Dataset>,
+    pub(super) folder: RunFolder,
+    log: MetricsLog,
+    pub(super) fingerprint: Fingerprint,
+    options: TrainOptions,
+    pub(super) recipe: Recipe,
+    rows: usize,
+    steps: u64,
+    pub(super) pool: Arc<ThreadPool>,
+    pub(super) guard: Guard,
+    pub(super) rate_factor: f32,
+    /// Steps that are done.
+    pub(super) step: u64,
+    /// Of the last checkpoint.
+    pub(super) saved_at: u64,
+    /// Of the present step, where it was evaluated.
+    pub(super) eval_loss: Option<f64>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// All steps are done, and the model is written.
+    Trained(Trained),
+    /// It was stopped, and can go on.
+    Stopped {
+        /// Steps that are done and saved.
+        step: u64,
+    },
+}
+
+/// What a run has made.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trained {
+    /// The folder of the model.
+    pub model: PathBuf,
+    /// Steps of the run.
+    pub steps: u64,
+    /// The step that the model is of: that with the least loss of evaluation, or the last.
+    pub model_step: u64,
+    /// Mean cross-entropy of the last batch, nats per token.
+    pub loss: f64,
+    /// Loss of the model on the data of evaluation, nats per token.
+    pub eval_loss: Option<f64>,
+}
+
+impl Trainer {
+    /// A run that begins, or goes on where its folder has one.
+    ///
+    /// Errors: [`Error::InvalidOption`]; [`Error::SequenceLength`], [`Error::TooLittleData`];
+    /// [`Error::Mismatch`] for a folder whose run is another; those of checkpoints.
+    pub fn new(
+        start: Start,
+        files: TrainingData,
+        folder: RunFolder,
+        options: &TrainOptions,
+        pool: &Arc<ThreadPool>,
+    ) -> Result<Self> {
+        options.check()?;
+        let context_length = start.decoder.config().context_length;
+        let seq_len = options.seq_len(context_length);
+        let pack = PackOptions { seq_len, context_length, packing: Packing::Stream };
+        let data = Dataset::new(files.train, &pack)?;
+        let eval = (!files.eval.is_empty()).then(|| Dataset::new(files.eval, &pack)).transpose()?;
+        let rows = options.rows(seq_len);
+        let steps = options.steps(data.len(), rows);
+        let peak = options.learning_rate.unwrap_or(options.recipe.default_peak());
+        let parameters = start.decoder.parameters();
+
+        let mut fingerprint = state::fingerprint(&start, &parameters, &data, eval.as_ref())?;
+        fingerprint.set("recipe", options.recipe);
+        fingerprint.set("lr", peak);
+        fingerprint.set("steps", steps);
+        fingerprint.set("sequences of a step", rows);
+        fingerprint.set("seed", options.seed);
+
+        let saved = folder.store.resume(&fingerprint)?;
+        let mut trainer = Self {
+            log: MetricsLog::open(&folder.metrics(), saved.as_ref().map_or(0, |saved| saved.state.step))?,
+            optimizer: AdamW::new(parameters.clone(), AdamWOptions::default()),
+            data: Loader::new(Arc::new(data), rows, options.seed),
+            recipe: options.recipe.recipe(peak, steps),
+            options: options.clone(),
+            pool: Arc::clone(pool),
+            guard: Guard::default(),
+            rate_factor: 1.0,
+            step: 0,
+            saved_at: 0,
+            eval_loss: None,
+            start,
+            parameters,
+            eval,
+            folder,
+            fingerprint,
+            rows,
+            steps,
+        };
+        match saved {
+            Some(saved) => trainer.restore(&saved)?,
+            // What the first trouble goes back to.
+            None => trainer.save()?,
+        }
+        Ok(trainer)
+    }
+
+    /// The model as it is now.
+    pub fn decoder(&self) -> &Decoder {
+        &self.start.decoder
+    }
+
+    /// Steps of the whole run.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Steps that are done.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Trains to the end, and writes the model and the curve.
+    ///
+    /// Errors: [`Error::Diverged`]; those of the system, for a full disk and the like: the last checkpoint is whole then.
+    pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+        with_threads(&Arc::clone(&self.pool), || {
+            let (begun, first) = (Instant::now(), self.step);
+            while self.step < self.steps {
+                let Some(metrics) = self.advance(observer)? else { continue };
+                let pace = begun.elapsed().as_secs_f64() / self.step.saturating_sub(first).max(1) as f64;
+                let left = Duration::from_secs_f64(pace * (self.steps - self.step) as f64);
+                let progress = Progress { metrics: &metrics, steps: self.steps, left };
+                if let ControlFlow::Break(()) = observer.step(&progress)
+                    && self.step < self.steps
+                {
+                    self.save()?;
+                    return Ok(Outcome::Stopped { step: self.step });
+                }
+            }
+            self.finish().map(Outcome::Trained)
+        })
+    }
+
+    /// One step, or the way back from one that went wrong.
+    fn advance(&mut self, observer: &mut dyn Observer) -> Result<Option<Metrics>> {
+        let begun = Instant::now();
+        let batch = self.data.next_batch();
+        let [loss, norm] = step::gradients(self.decoder(), &self.parameters, &batch)?;
+        if let Some(trouble) = self.trouble(loss, norm)? {
+            self.roll_back(self.step + 1, trouble, observer)?;
+            return Ok(None);
+        }
+        let learning_rate = self.recipe.learning_rate(self.step) * self.rate_factor;
+        self.optimizer.step(Rates {
+            learning_rate,
+            weight_decay: self.recipe.weight_decay(self.step),
+            gradient_factor: clip_factor(norm, MAX_NORM),
+        })?;
+        self.step += 1;
+        let tokens_per_s = batch.ids.len() as f64 / begun.elapsed().as_secs_f64();
+        self.eval_loss = self.evaluate()?;
+        if let Some(loss) = self.eval_loss.filter(|loss| !loss.is_finite())
+            && let Some(trouble) = self.trouble(loss, norm)?
+        {
+            self.roll_back(self.step, trouble, observer)?;
+            return Ok(None);
+        }
+        let (step, lr, grad_norm, eval_loss) = (self.step, learning_rate.into(), norm, self.eval_loss);
+        let metrics = Metrics { step, loss, lr, grad_norm, tokens_per_s, eval_loss };
+        self.log.append(&metrics)?;
+        if self.is_to_be_saved() {
+            self.save()?;
+        }
+        Ok(Some(metrics))
+    }
+
+    /// The loss of evaluation, where this step has one.
+    fn evaluate(&self) -> Result<Option<f64>> {
+        let [every, _] = self.options.intervals(self.steps);
+        let is_due = self.step.is_multiple_of(every) || self.step == self.steps;
+        let eval = self.eval.as_ref().filter(|_| is_due);
+        eval.map(|eval| evaluation::loss(self.decoder(), &self.parameters, eval, self.rows)).transpose()
+    }
+
+    /// A state amid high losses may be the one that they come from: it is saved when they are over, and at the end.
+    fn is_to_be_saved(&self) -> bool {
+        let [_, every] = self.options.intervals(self.steps);
+        let is_due = self.eval_loss.is_some() || self.step - self.saved_at >= every;
+        self.step == self.steps || is_due && self.guard.is_calm()
+    }
+
+    /// What the guard says of a step, if it is not good.
+    fn trouble(&mut self, loss: f64, norm: f64) -> Result<Option<(Trouble, f32)>> {
+        match self.guard.watch(loss as f32, norm as f32, &self.options.guard) {
+            Verdict::Continue => Ok(None),
+            Verdict::RollBack { trouble, rate_factor } => Ok(Some((trouble, rate_factor))),
+            Verdict::GiveUp { trouble } => Err(Error::Diverged { step: self.step, trouble }),
+        }
+    }
+
+    /// Goes back to the last checkpoint, and on from there with a lower rate.
+    fn roll_back(
+        &mut self,
+        from: u64,
+        (trouble, factor): (Trouble, f32),
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let found = latest(self.folder.store.folder())?;
+        let missing = || Error::checkpoint(self.folder.store.folder(), "has no checkpoint to go back to");
+        let saved = found.checkpoint.ok_or_else(missing)?;
+        // The guard counts how often this was tried, and rates stay as low as they are.
+        let (guard, rate_factor) = (self.guard.clone(), self.rate_factor * factor);
+        self.restore(&saved)?;
+        (self.guard, self.rate_factor) = (guard, rate_factor);
+        self.folder.store.discard_after(self.step)?;
+        self.log.truncate_after(self.step)?;
+        observer.rolled_back(&RolledBack { from, to: self.step, trouble, rate_factor });
+        Ok(())
+    }
+}

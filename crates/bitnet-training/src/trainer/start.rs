@@ -1,0 +1,148 @@
+//! What a run begins with: a model and what describes it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bitnet_core::{Buffer, ThreadPool};
+use bitnet_inference::checkpoint::map_file;
+use bitnet_inference::convert::{HfForm, Target, description, refuse_unwritten};
+use bitnet_inference::{ChatTemplate, Checkpoint, ModelConfig, Tokenizer};
+use serde_json::{Map, Value, json};
+
+use super::Preset;
+use crate::data::TokenCache;
+use crate::mapped::mapped;
+use crate::model::Decoder;
+use crate::{ByteTokenizer, Error, Result};
+
+pub(super) const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+
+/// What may lie beside the config of a new model.
+const BESIDE: [&str; 4] =
+    [TOKENIZER, "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
+
+/// A model to be trained, with its config, tokenizer and chat template.
+#[derive(Debug)]
+pub struct Start {
+    pub(super) decoder: Decoder,
+    /// Where it came from, for messages.
+    pub(super) name: PathBuf,
+    /// What is written beside the trained tensors.
+    pub(super) files: BTreeMap<String, Buffer>,
+    tokenizer: Option<Tokenizer>,
+    template: ChatTemplate,
+    /// What ends a document.
+    end: Option<u32>,
+}
+
+impl Start {
+    /// The model of a float master.
+    ///
+    /// Errors: those of [`Decoder::from_checkpoint`]; [`Error::Unsupported`] for a GGUF file; those of
+    /// [`refuse_unwritten`].
+    pub fn master(checkpoint: &Checkpoint) -> Result<Self> {
+        let decoder = Decoder::from_checkpoint(checkpoint)?;
+        let files = description(checkpoint)?;
+        if !files.contains_key(CONFIG) {
+            let what = format!("{}; convert it to a bf16 folder first", checkpoint.path().display());
+            return Err(Error::Unsupported { what });
+        }
+        Self::new(checkpoint, decoder, files)
+    }
+
+    /// A new model of the shape of a preset: see [`Decoder::new`].
+    ///
+    /// Errors: none of a library that is whole.
+    pub fn preset(preset: Preset, seed: u64) -> Result<Self> {
+        Self::scratch(preset.name().into(), preset.files()?, seed)
+    }
+
+    /// A new model as a `config.json` describes it, with the tokenizer in the same folder, or of bytes where there is none:
+    /// see [`ByteTokenizer`]. See also [`Decoder::new`].
+    ///
+    /// Errors: those of [`ModelConfig::read`]; [`Error::Unsupported`] for what the trainer has not; those of files.
+    pub fn config(path: &Path, seed: u64) -> Result<Self> {
+        let invalid = |reason: String| bitnet_inference::Error::config(path, reason);
+        let mut config: Map<String, Value> =
+            serde_json::from_slice(&mapped(path)?).map_err(|error| invalid(error.to_string()))?;
+        let mut files = BTreeMap::new();
+        for name in BESIDE {
+            files.extend(map_file(&path.with_file_name(name))?.map(|file| (name.to_owned(), file)));
+        }
+        if !files.contains_key(TOKENIZER) {
+            let (vocab_size, needed) = (config.get("vocab_size"), ByteTokenizer::VOCAB_SIZE);
+            if let Some(size) = vocab_size.and_then(Value::as_u64).filter(|size| *size < needed as u64) {
+                let reason = format!("vocab_size is {size}, and the tokenizer of bytes has {needed} tokens");
+                return Err(invalid(reason).into());
+            }
+            files.extend(ByteTokenizer::files());
+            for (name, id) in [("bos_token_id", ByteTokenizer::BEGIN), ("eos_token_id", ByteTokenizer::END)] {
+                config.entry(name).or_insert(id.into());
+            }
+        }
+        files.insert(CONFIG.to_owned(), Value::from(config).to_string().into_bytes().into());
+        Self::scratch(path.to_owned(), files, seed)
+    }
+
+    /// A new model of a config. `name` is what messages call it.
+    fn scratch(name: PathBuf, mut files: BTreeMap<String, Buffer>, seed: u64) -> Result<Self> {
+        // Weights will be masters, whatever the config was written for.
+        let mut config: Map<String, Value> =
+            files.get(CONFIG).and_then(|config| serde_json::from_slice(config).ok()).unwrap_or_default();
+        let section =
+            config.entry("quantization_config").or_insert_with(|| json!({"quant_method": "bitnet"}));
+        section["linear_class"] = "autobitlinear".into();
+        section["quantization_mode"] = "online".into();
+        files.insert(CONFIG.to_owned(), Value::from(config).to_string().into_bytes().into());
+        let checkpoint = Checkpoint::from_memory(name, files.clone(), BTreeMap::new());
+        let decoder = Decoder::new(&ModelConfig::read(&checkpoint)?, seed)?;
+        Self::new(&checkpoint, decoder, files)
+    }
+
+    fn new(checkpoint: &Checkpoint, decoder: Decoder, files: BTreeMap<String, Buffer>) -> Result<Self> {
+        let config = decoder.config();
+        refuse_unwritten(checkpoint, config, Target::Hf(HfForm::Master))?;
+        let tokenizer = Tokenizer::read(checkpoint)?;
+        if let Some(tokenizer) = tokenizer.as_ref().filter(|of| of.vocab_size() > config.vocab_size) {
+            let reason = format!(
+                "vocab_size is {}, and the tokenizer has {} tokens",
+                config.vocab_size,
+                tokenizer.vocab_size()
+            );
+            return Err(bitnet_inference::Error::config(checkpoint.file_path(CONFIG), reason).into());
+        }
+        Ok(Self {
+            name: checkpoint.path().to_owned(),
+            end: first_end(&files).or_else(|| config.eos.first().copied()),
+            tokenizer,
+            template: ChatTemplate::read(checkpoint)?,
+            files,
+            decoder,
+        })
+    }
+
+    /// The model.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// What reads the data of this model, into `folder`.
+    pub fn token_cache<'s>(&'s self, folder: &Path, pool: &'s ThreadPool) -> TokenCache<'s> {
+        TokenCache {
+            folder: folder.to_owned(),
+            vocab_size: self.decoder.config().vocab_size,
+            end: self.end,
+            tokenizer: self.tokenizer.as_ref(),
+            template: Some(&self.template),
+            pool,
+        }
+    }
+}
+
+/// The token that ends a text: `generation_config.json` may add those that end an answer.
+fn first_end(files: &BTreeMap<String, Buffer>) -> Option<u32> {
+    let config: Value = serde_json::from_slice(files.get(CONFIG)?).ok()?;
+    let ids = &config["eos_token_id"];
+    ids.get(0).unwrap_or(ids).as_u64().map(|id| id as u32)
+}

@@ -33,7 +33,9 @@ def test_the_bytes_are_those_that_are_held(packing: Any) -> None:
     # What is repacked lies in the pool; beside it are the embedding as it was read, in bfloat16, and norms.
     embedding = summary["vocab_size"] * summary["hidden_size"]
     norms = summary["parameters"] - summary["ternary_parameters"] - embedding
-    assert counted == pytest.approx(held + 2 * embedding + 4 * norms, rel=0.01)
+    # The pool gives whole pages of 16 KiB for each linear and for the two parts of the compact head.
+    pages = (7 * summary["layers"] + 2) * (16 << 10)
+    assert -0.01 * counted <= held + 2 * embedding + 4 * norms - counted <= pages
 
 
 def test_a_model_is_loaded_once(tiny: Path) -> None:

@@ -43,7 +43,10 @@ real_functions! {
     /// `1 / (1 + e^-x)`.
     sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
     /// `x / (1 + e^-x)`.
-    silu = |x: f32| x / (1.0 + (-x).exp());
+    silu = |x: f32| {
+        // Where e^-x is too large for a float32, 1 is nothing beside it.
+        if x < -88.0 { x * x.exp() } else { x / (1.0 + (-x).exp()) }
+    };
 }
 
 impl Tensor {

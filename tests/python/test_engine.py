@@ -335,7 +335,7 @@ def test_stats_are_the_json_and_count(model: bn.Model) -> None:
     assert stats.time_to_first_token_s.count == 3
     assert stats.batch.capacity == 4
     # How many of them meet in a step is up to the threads.
-    assert 1 <= stats.batch.sequences.max <= 3
+    assert stats.batch.sequences.max in (1, 2, 3)
     assert stats.prefix_cache.lookups == 3
     figures = json.loads(stats.to_json())
     for name, value in figures.items():

@@ -35,6 +35,22 @@ const fn segment<V: Vector>(limit: usize) -> usize {
 /// The sums of a token and the rows of a panel: 16 for each digit.
 pub(super) type PanelSums = [i32; 5 * LANES];
 
+/// The product of a panel with `N` tokens at once. A type rather than a closure: a closure may be compiled apart from the
+/// function that carries the instruction set.
+trait PanelProduct<V: Vector> {
+    /// `out[token][16 d + r]`, from nothing.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    unsafe fn together<const N: usize>(panel: &[u8], tokens: &[&[i8]; N], out: &mut [PanelSums; N]);
+}
+
+/// Two bits a code.
+struct Bits2;
+
+/// Base 3.
+struct Base3;
+
 /// `out[token][16 d + r] = t . x` for a panel of 64 rows, two bits a code, `N` tokens at a time. `panel` is whole lines, a
 /// token four activations for each.
 ///
@@ -42,17 +58,8 @@ pub(super) type PanelSums = [i32; 5 * LANES];
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 pub(super) unsafe fn bits2<V: Vector, const N: usize>(panel: &[u8], tokens: &[&[i8]], out: &mut [PanelSums]) {
-    assert_eq!(tokens.len(), out.len());
-    let ((groups, singles), (group_sums, single_sums)) = (tokens.as_chunks::<N>(), out.as_chunks_mut::<N>());
     // SAFETY: as the caller's.
-    unsafe {
-        for (group, sums) in groups.iter().zip(group_sums) {
-            bits2_together::<V, N>(panel, group, sums);
-        }
-        for (token, sums) in singles.iter().zip(single_sums) {
-            bits2_together::<V, 1>(panel, std::array::from_ref(token), std::array::from_mut(sums));
-        }
-    }
+    unsafe { in_groups::<V, N, Bits2>(panel, tokens, out) }
 }
 
 /// [`bits2`] for a panel of 80 rows in base 3; `t . x`, or `(t - 1) . x` where [`Vector::CENTRES_TRITS`].
@@ -61,15 +68,29 @@ pub(super) unsafe fn bits2<V: Vector, const N: usize>(panel: &[u8], tokens: &[&[
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 pub(super) unsafe fn base3<V: Vector, const N: usize>(panel: &[u8], tokens: &[&[i8]], out: &mut [PanelSums]) {
+    // SAFETY: as the caller's.
+    unsafe { in_groups::<V, N, Base3>(panel, tokens, out) }
+}
+
+/// `N` tokens at a time, and those that are left one by one.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn in_groups<V: Vector, const N: usize, P: PanelProduct<V>>(
+    panel: &[u8],
+    tokens: &[&[i8]],
+    out: &mut [PanelSums],
+) {
     assert_eq!(tokens.len(), out.len());
     let ((groups, singles), (group_sums, single_sums)) = (tokens.as_chunks::<N>(), out.as_chunks_mut::<N>());
     // SAFETY: as the caller's.
     unsafe {
         for (group, sums) in groups.iter().zip(group_sums) {
-            base3_together::<V, N>(panel, group, sums);
+            P::together(panel, group, sums);
         }
         for (token, sums) in singles.iter().zip(single_sums) {
-            base3_together::<V, 1>(panel, std::array::from_ref(token), std::array::from_mut(sums));
+            P::together(panel, std::array::from_ref(token), std::array::from_mut(sums));
         }
     }
 }
@@ -82,40 +103,36 @@ fn starts<const N: usize>(tokens: &[&[i8]; N], blocks: usize) -> [*const i8; N] 
     })
 }
 
-/// # Safety
-/// As [`bits2`].
-#[inline(always)]
-unsafe fn bits2_together<V: Vector, const N: usize>(
-    panel: &[u8],
-    tokens: &[&[i8]; N],
-    out: &mut [PanelSums; N],
-) {
-    let blocks = panel.len() / LINE;
-    let x = starts(tokens, blocks);
-    *out = [[0; 5 * LANES]; N];
-    let at = |block: usize, part: usize| panel.as_ptr().wrapping_add(block * LINE + part * V::BYTES);
-    // Two sets of sums for one token: one alone would wait for its own additions.
-    let sets = const { if N == 1 { 2 } else { 1 } };
-    for start in (0..blocks).step_by(segment::<V>(V::MAX_STEPS)) {
-        let end = blocks.min(start + segment::<V>(V::MAX_STEPS));
-        for part in 0..V::PARTS {
-            // SAFETY: block and part lie in the panel, four activations of each block in `x`, the lanes in `out`.
-            unsafe {
-                let mut sums = [[[V::zero(); 4]; N]; 2];
-                let mut block = start;
-                while block < end {
-                    // Written out, or a set is found by an index and both are kept in memory.
-                    bits2_step::<V, N>(&mut sums[0], at(block, part), x, block);
-                    if sets == 2 && block + 1 < end {
-                        bits2_step::<V, N>(&mut sums[1], at(block + 1, part), x, block + 1);
+impl<V: Vector> PanelProduct<V> for Bits2 {
+    #[inline(always)]
+    unsafe fn together<const N: usize>(panel: &[u8], tokens: &[&[i8]; N], out: &mut [PanelSums; N]) {
+        let blocks = panel.len() / LINE;
+        let x = starts(tokens, blocks);
+        *out = [[0; 5 * LANES]; N];
+        let at = |block: usize, part: usize| panel.as_ptr().wrapping_add(block * LINE + part * V::BYTES);
+        // Two sets of sums for one token: one alone would wait for its own additions.
+        let sets = const { if N == 1 { 2 } else { 1 } };
+        for start in (0..blocks).step_by(segment::<V>(V::MAX_STEPS)) {
+            let end = blocks.min(start + segment::<V>(V::MAX_STEPS));
+            for part in 0..V::PARTS {
+                // SAFETY: block and part lie in the panel, four activations of each block in `x`, the lanes in `out`.
+                unsafe {
+                    let mut sums = [[[V::zero(); 4]; N]; 2];
+                    let mut block = start;
+                    while block < end {
+                        // Written out, or a set is found by an index and both are kept in memory.
+                        bits2_step::<V, N>(&mut sums[0], at(block, part), x, block);
+                        if sets == 2 && block + 1 < end {
+                            bits2_step::<V, N>(&mut sums[1], at(block + 1, part), x, block + 1);
+                        }
+                        block += sets;
                     }
-                    block += sets;
-                }
-                for token in 0..N {
-                    for digit in 0..4 {
-                        let lanes = out[token].as_mut_ptr().add(digit * LANES + part * V::BYTES / 4);
-                        for set in 0..sets {
-                            V::add_to(sums[set][token][digit], V::PAIR_SHIFT * digit, lanes);
+                    for token in 0..N {
+                        for digit in 0..4 {
+                            let lanes = out[token].as_mut_ptr().add(digit * LANES + part * V::BYTES / 4);
+                            for set in 0..sets {
+                                V::add_to(sums[set][token][digit], V::PAIR_SHIFT * digit, lanes);
+                            }
                         }
                     }
                 }
@@ -151,53 +168,49 @@ unsafe fn bits2_step<V: Vector, const N: usize>(
     }
 }
 
-/// # Safety
-/// As [`base3`].
-#[inline(always)]
-unsafe fn base3_together<V: Vector, const N: usize>(
-    panel: &[u8],
-    tokens: &[&[i8]; N],
-    out: &mut [PanelSums; N],
-) {
-    let blocks = panel.len() / LINE;
-    let x = starts(tokens, blocks);
-    *out = [[0; 5 * LANES]; N];
-    let at = |block: usize, part: usize| panel.as_ptr().wrapping_add(block * LINE + part * V::BYTES);
-    for start in (0..blocks).step_by(segment::<V>(BASE3_STEPS)) {
-        let end = blocks.min(start + segment::<V>(BASE3_STEPS));
-        for part in 0..V::PARTS {
-            let mut lanes = [[[0; LANES]; 6]; N];
-            // SAFETY: block and part lie in the panel, four activations of each block in `x`.
-            unsafe {
-                let mut sums = [[V::zero(); 6]; N];
-                for block in start..end {
-                    prefetch::near(at(block, part).wrapping_add(NEAR));
-                    prefetch::far(at(block, part).wrapping_add(FAR));
-                    let mut x4 = [V::repeat(x[0].add(4 * block)); N];
-                    for token in 1..N {
-                        x4[token] = V::repeat(x[token].add(4 * block));
-                    }
-                    let mut v = V::load(at(block, part)).trits();
-                    for k in 0..6 {
-                        for token in 0..N {
-                            sums[token][k] = V::dot(sums[token][k], v, x4[token]);
+impl<V: Vector> PanelProduct<V> for Base3 {
+    #[inline(always)]
+    unsafe fn together<const N: usize>(panel: &[u8], tokens: &[&[i8]; N], out: &mut [PanelSums; N]) {
+        let blocks = panel.len() / LINE;
+        let x = starts(tokens, blocks);
+        *out = [[0; 5 * LANES]; N];
+        let at = |block: usize, part: usize| panel.as_ptr().wrapping_add(block * LINE + part * V::BYTES);
+        for start in (0..blocks).step_by(segment::<V>(BASE3_STEPS)) {
+            let end = blocks.min(start + segment::<V>(BASE3_STEPS));
+            for part in 0..V::PARTS {
+                let mut lanes = [[[0; LANES]; 6]; N];
+                // SAFETY: block and part lie in the panel, four activations of each block in `x`.
+                unsafe {
+                    let mut sums = [[V::zero(); 6]; N];
+                    for block in start..end {
+                        prefetch::near(at(block, part).wrapping_add(NEAR));
+                        prefetch::far(at(block, part).wrapping_add(FAR));
+                        let mut x4 = [V::repeat(x[0].add(4 * block)); N];
+                        for token in 1..N {
+                            x4[token] = V::repeat(x[token].add(4 * block));
                         }
-                        if k < 5 {
-                            v = v.triple();
+                        let mut v = V::load(at(block, part)).trits();
+                        for k in 0..6 {
+                            for token in 0..N {
+                                sums[token][k] = V::dot(sums[token][k], v, x4[token]);
+                            }
+                            if k < 5 {
+                                v = v.triple();
+                            }
+                        }
+                    }
+                    for token in 0..N {
+                        for k in 0..6 {
+                            V::add_to(sums[token][k], 0, lanes[token][k].as_mut_ptr());
                         }
                     }
                 }
                 for token in 0..N {
-                    for k in 0..6 {
-                        V::add_to(sums[token][k], 0, lanes[token][k].as_mut_ptr());
-                    }
-                }
-            }
-            for token in 0..N {
-                for digit in 0..5 {
-                    for lane in 0..V::BYTES / 4 {
-                        out[token][digit * LANES + part * V::BYTES / 4 + lane] +=
-                            super::digit_sum(lanes[token][digit][lane], lanes[token][digit + 1][lane]);
+                    for digit in 0..5 {
+                        for lane in 0..V::BYTES / 4 {
+                            out[token][digit * LANES + part * V::BYTES / 4 + lane] +=
+                                super::digit_sum(lanes[token][digit][lane], lanes[token][digit + 1][lane]);
+                        }
                     }
                 }
             }

@@ -20,10 +20,9 @@ pub enum Then {
     Relu2Gate,
 }
 
-/// Sums of some tokens and rows of a product.
+/// Sums of all tokens and some rows of a product.
 #[derive(Debug, Clone)]
 pub(super) struct Sums<'a> {
-    pub(super) first_token: usize,
     pub(super) rows: Range<usize>,
     /// `[tokens, stride]`, of which the first `rows.len()` of each token count.
     pub(super) values: &'a [i32],
@@ -36,10 +35,10 @@ impl<'a> Sums<'a> {
     /// The sums of each token and their offset, with the place of their results in an output of `out_rows` rows.
     #[inline(always)]
     pub(super) fn tokens(&self, out_rows: usize) -> impl Iterator<Item = (Range<usize>, &'a [i32], i32)> {
-        let Self { first_token, rows, .. } = self.clone();
+        let rows = self.rows.clone();
         let sums = self.values.chunks(self.stride).zip(self.offsets).enumerate();
         sums.map(move |(token, (sums, offset))| {
-            let start = (first_token + token) * out_rows + rows.start;
+            let start = token * out_rows + rows.start;
             (start..start + rows.len(), &sums[..rows.len()], *offset)
         })
     }
@@ -78,9 +77,8 @@ impl<'a> Finish<'a> {
 
     #[inline(always)]
     pub(super) fn run(&self, sums: &Sums<'_>) {
-        let scales = &self.activation_scales[sums.first_token..];
         let bias = self.bias.map(|bias| &bias[sums.rows.clone()]);
-        for ((at, sums, offset), scale) in sums.tokens(self.out_rows).zip(scales) {
+        for ((at, sums, offset), scale) in sums.tokens(self.out_rows).zip(self.activation_scales) {
             let ahead = TOKENS_AHEAD * self.out_rows;
             self.out.prefetch(at.start + ahead..at.end + ahead);
             // SAFETY: these sums are given once, to one thread.

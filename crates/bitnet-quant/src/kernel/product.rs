@@ -276,7 +276,7 @@ impl TernaryKernel {
             // SAFETY: `new` found the instruction set on this CPU.
             unsafe { (kernels.dense)(data, tokens, sums) };
             let (values, stride) = (sums.as_flattened(), sums[0].len());
-            emit(&Sums { first_token: 0, rows, values, stride, offsets });
+            emit(&Sums { rows, values, stride, offsets });
         });
     }
 
@@ -328,13 +328,7 @@ impl TernaryKernel {
                 // SAFETY: as above.
                 unsafe { (self.table.tile)(&mut product) };
             }
-            emit(&Sums {
-                first_token: 0,
-                rows,
-                values: &sums[..needed],
-                stride: tile_rows,
-                offsets: x.sums(),
-            });
+            emit(&Sums { rows, values: &sums[..needed], stride: tile_rows, offsets: x.sums() });
         });
     }
 }

@@ -62,7 +62,7 @@ impl TernaryKernel {
                 let (sums, products) = (&mut sums[..count], &mut products[..count]);
                 // SAFETY: `new` found the instruction set on this CPU.
                 unsafe { (kernels.rows)(w, &rows[start..], x.codes, sums) };
-                let sums = Sums { first_token: 0, rows: 0..count, values: sums, stride: ROWS, offsets };
+                let sums = Sums { rows: 0..count, values: sums, stride: ROWS, offsets };
                 let out = DisjointSlice::new(products);
                 // SAFETY: as above.
                 unsafe { (self.table.finish)(&sums, &Finish::one_token(w, x, &out, count)) };
@@ -118,7 +118,7 @@ impl TernaryKernel {
         let offsets = if is_centred { &[0] } else { std::slice::from_ref(x.sum) };
         let rows = w.rows();
         let out = DisjointSlice::new(out);
-        let sums = Sums { first_token: 0, rows: 0..rows, values: total, stride: rows, offsets };
+        let sums = Sums { rows: 0..rows, values: total, stride: rows, offsets };
         // SAFETY: as above.
         unsafe { (self.table.finish)(&sums, &Finish::one_token(w, x, &out, rows)) };
         Ok(())

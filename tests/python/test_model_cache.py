@@ -27,7 +27,9 @@ def test_the_bytes_are_those_that_are_held(packing: Any) -> None:
         try:
             summary = cache.get(packing=packing).summary()
         except bn.DeviceError as error:
-            pytest.skip(str(error))
+            # The best instruction set of this CPU has no products for it, and says so.
+            assert packing == "base3" and "base3" in str(error)
+            return
         held = bn.memory_stats().live_bytes - before
         counted = cache.stats()["resident_bytes"]
     # What is repacked lies in the pool; beside it are the embedding as it was read, in bfloat16, and norms.

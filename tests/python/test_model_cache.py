@@ -20,16 +20,25 @@ def resident(**options: Any) -> int:
 BYTES = resident()
 
 
+def offers(packing: Any) -> bool:
+    """Whether the best instruction set of this CPU has products for it."""
+    try:
+        bn.load(packing=packing)
+    except bn.DeviceError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("packing", ["bits2", "base3"])
 def test_the_bytes_are_those_that_are_held(packing: Any) -> None:
+    if not offers(packing):
+        assert packing == "base3"
+        with pytest.raises(bn.DeviceError, match="base3"), bn.ModelCache("1GiB") as cache:
+            cache.get(packing=packing)
+        return
     with bn.ModelCache("1GiB") as cache:
         before = bn.memory_stats().live_bytes
-        try:
-            summary = cache.get(packing=packing).summary()
-        except bn.DeviceError as error:
-            # The best instruction set of this CPU has no products for it, and says so.
-            assert packing == "base3" and "base3" in str(error)
-            return
+        summary = cache.get(packing=packing).summary()
         held = bn.memory_stats().live_bytes - before
         counted = cache.stats()["resident_bytes"]
     # What is repacked lies in the pool; beside it are the embedding as it was read, in bfloat16, and norms.

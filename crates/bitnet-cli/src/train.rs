@@ -132,11 +132,11 @@ fn progress_bar(template: &str) -> ProgressBar {
 
 fn rows(report: &Report) -> Vec<(&'static str, String)> {
     let Report { trained, eval_perplexity, rolled_back, seconds } = report;
-    let mut rows = vec![
-        ("model", trained.model.display().to_string()),
-        ("steps", grouped(trained.steps as usize)),
-        ("loss", format!("{:.4} nats per token in the last step", trained.loss)),
-    ];
+    let mut rows =
+        vec![("model", trained.model.display().to_string()), ("steps", grouped(trained.steps as usize))];
+    if let Some(loss) = trained.loss {
+        rows.push(("loss", format!("{loss:.4} nats per token in the last step")));
+    }
     if let (Some(loss), Some(perplexity)) = (trained.eval_loss, eval_perplexity) {
         let of = format!("of step {}", grouped(trained.model_step as usize));
         rows.push(("evaluation", format!("{loss:.4} nats per token, perplexity {perplexity:.4}, {of}")));

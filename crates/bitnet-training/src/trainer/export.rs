@@ -1,6 +1,7 @@
 //! The end of a run: a model that the engine runs, and a curve.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -29,12 +30,13 @@ impl Trainer {
             restore_parameters(&self.parameters, &best)?;
             (model_step, eval_loss) = (best.state.step, best.state.eval_loss);
         }
-        let model = self.folder.model();
-        if model.exists() {
-            atomic_folder::remove(&model)?;
-        }
-        self.start.write(&model, &self.pool)?;
-        let loss = metrics.last().map_or(f64::NAN, |last| last.loss);
+        // Whole before the model of an earlier end gives way to it.
+        let [model, next] = [self.folder.model(), self.folder.next_model()];
+        remove(&next)?;
+        self.start.write(&next, &self.pool)?;
+        remove(&model)?;
+        fs::rename(&next, &model).map_err(|error| Error::io(&model, error))?;
+        let loss = metrics.last().map(|last| last.loss);
         Ok(Trained { model, steps: self.step, model_step, loss, eval_loss })
     }
 
@@ -61,6 +63,14 @@ impl Start {
         convert(&model, path, &options, pool, &mut |_, _| ControlFlow::Continue(()))?;
         Ok(())
     }
+}
+
+/// Removes a folder that may be there.
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        atomic_folder::remove(folder)?;
+    }
+    Ok(())
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -64,6 +64,11 @@ impl RunFolder {
         self.path.join(MODEL)
     }
 
+    /// Where it is until it is whole.
+    pub(super) fn next_model(&self) -> PathBuf {
+        self.path.join("model.new")
+    }
+
     /// Its curve, in SVG and PNG.
     pub fn curves(&self) -> [PathBuf; 2] {
         [SVG, PNG].map(|name| self.path.join(name))

@@ -79,8 +79,8 @@ pub struct Trained {
     pub steps: u64,
     /// The step that the model is of: that with the least loss of evaluation, or the last.
     pub model_step: u64,
-    /// Mean cross-entropy of the last batch, nats per token.
-    pub loss: f64,
+    /// Mean cross-entropy of the last batch, nats per token, where the log of the run still has it.
+    pub loss: Option<f64>,
     /// Loss of the model on the data of evaluation, nats per token.
     pub eval_loss: Option<f64>,
 }

@@ -29,7 +29,7 @@ fn a_loss_that_is_no_number_takes_the_run_back() {
         assert_eq!(of.lr as f32, trainer.recipe.learning_rate(of.step - 1) * factor);
         assert!(of.loss.is_finite());
     }
-    assert!(trained.loss.is_finite() && trained.eval_loss.is_some_and(f64::is_finite));
+    assert!(trained.loss.is_some_and(f64::is_finite) && trained.eval_loss.is_some_and(f64::is_finite));
     drop(trainer);
     // The lower rate is part of what is saved.
     assert_eq!(files.trainer("run", &guarded(8), 1).unwrap().rate_factor, 0.5);

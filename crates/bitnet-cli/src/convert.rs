@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use bitnet_core::ThreadPool;
 use bitnet_inference::convert::{self, ConvertOptions, Converted, Target};
 use bitnet_inference::{Checkpoint, Error};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::ConvertArgs;
 use crate::failure::Failure;
@@ -23,7 +22,7 @@ pub(crate) fn convert(args: ConvertArgs) -> Result<(), Failure> {
     let pool = ThreadPool::new(args.threads.unwrap_or_else(ThreadPool::default_threads))?;
     let (source, gguf) = (args.source, args.gguf.options);
     let checkpoint = interrupt::or_done(move || Ok(Checkpoint::find(Some(&source), &gguf)?))?;
-    let bar = progress_bar();
+    let bar = output::progress_bar(0, "{bar:40} {bytes}/{total_bytes}, {eta} left");
     let converted = convert::convert(&checkpoint, &args.destination, &options, &pool, &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
@@ -35,15 +34,6 @@ pub(crate) fn convert(args: ConvertArgs) -> Result<(), Failure> {
         error => error.into(),
     })?;
     output::table(&rows(&converted, &args.destination.display().to_string()))
-}
-
-/// On stderr, and only where that is a terminal.
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    match ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 fn rows(converted: &Converted, path: &str) -> Vec<(&'static str, String)> {

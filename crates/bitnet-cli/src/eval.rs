@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bitnet_inference::{LoadedModel, Perplexity};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::EvalArgs;
@@ -45,7 +44,7 @@ fn measure(
     window: usize,
     max_windows: Option<usize>,
 ) -> Result<Perplexity, Failure> {
-    let bar = progress_bar();
+    let bar = output::progress_bar(0, "{bar:40} window {pos}/{len}, {eta} left");
     let handle = bar.clone();
     let result = interrupt::or_done(move || {
         model.perplexity(&text, window, max_windows, |done, all| {
@@ -56,15 +55,6 @@ fn measure(
     });
     bar.finish_and_clear();
     result
-}
-
-/// On stderr, and only where that is a terminal.
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    match ProgressStyle::with_template("{bar:40} window {pos}/{len}, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 fn rows(report: &Report) -> Vec<(&'static str, String)> {

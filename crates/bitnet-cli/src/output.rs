@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use bitnet_inference::speculation::Guesses;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -31,6 +32,15 @@ pub(crate) fn note(line: &str) {
     let words = line.split(char::is_control).map(str::trim).filter(|part| !part.is_empty());
     // There is nowhere to say that standard error is closed.
     drop(writeln!(io::stderr(), "{}", words.collect::<Vec<_>>().join(" ")));
+}
+
+/// A bar on standard error, and only where that is a terminal. Its length may be set when it is known.
+pub(crate) fn progress_bar(len: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(len);
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 /// "3 of 8 guesses right; ", or nothing where nothing was guessed.

@@ -11,7 +11,7 @@ use bitnet_training::data::{TokenCache, TokenFile};
 use bitnet_training::trainer::{
     Observer, Outcome, Progress, RolledBack, RunFolder, Start, TrainOptions, Trained, Trainer, TrainingData,
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::args::{Init, TrainArgs};
@@ -64,7 +64,7 @@ fn start(init: Init, seed: u64) -> bitnet_training::Result<Start> {
 
 /// The tokens of files, under a progress bar.
 fn tokens(cache: &TokenCache<'_>, paths: &[PathBuf]) -> Result<Vec<TokenFile>, Failure> {
-    let bar = progress_bar("{bar:40} {bytes}/{total_bytes} tokenized, {eta} left");
+    let bar = output::progress_bar(0, "{bar:40} {bytes}/{total_bytes} tokenized, {eta} left");
     let mut progress = |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
@@ -84,7 +84,7 @@ fn run(
     pool: &Arc<ThreadPool>,
 ) -> Result<(Outcome, usize), Failure> {
     let mut trainer = Trainer::new(start, data, folder, options, pool)?;
-    let bar = progress_bar("{bar:40} step {pos}/{len}, {msg} left");
+    let bar = output::progress_bar(0, "{bar:40} step {pos}/{len}, {msg} left");
     bar.set_length(trainer.steps());
     bar.set_position(trainer.step());
     let mut watcher = Watcher { bar, eval_loss: None, rolled_back: 0 };
@@ -118,15 +118,6 @@ impl Observer for Watcher {
     fn rolled_back(&mut self, event: &RolledBack) {
         self.rolled_back += 1;
         self.bar.suspend(|| output::note(&event.to_string()));
-    }
-}
-
-/// On stderr, and only where that is a terminal.
-fn progress_bar(template: &str) -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bitnet_inference::engine::Handle;
 use bitnet_inference::{Error, GenerateOptions, Generation, InferenceEngine, Message, Request};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::header::Header;
 use super::journal::Journal;
@@ -13,7 +12,7 @@ use super::prompts::{Prompt, Prompts};
 use super::row::Row;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::output::grouped;
+use crate::output::{self, grouped};
 
 /// Prompts that are waiting or running, or wait for one before them: enough that a long text holds up nobody, few enough to
 /// be kept in memory.
@@ -48,7 +47,9 @@ impl<'e> Pump<'e> {
     /// Appends the rows of all `prompts` to `journal`; returns the tokens that were generated. After Ctrl-C the rows that are
     /// done are appended.
     pub(super) fn run(&self, prompts: &mut Prompts, journal: &mut Journal) -> Result<usize, Failure> {
-        let (bar, before) = (progress_bar(prompts.bytes()), journal.rows());
+        // It measures bytes of the prompts, whose number is not known before.
+        let bar = output::progress_bar(prompts.bytes(), "{bar:40} {msg} rows, {eta} left");
+        let before = journal.rows();
         let (mut pending, mut tokens) = (VecDeque::new(), 0);
         loop {
             while pending.len() < IN_FLIGHT && !interrupt::is_pressed() {
@@ -147,13 +148,4 @@ fn refused<T>(answer: Result<T, Error>) -> Result<Result<T, String>, Failure> {
 
 fn message(role: &str, content: &str) -> Message {
     Message { role: role.to_owned(), content: content.to_owned() }
-}
-
-/// On stderr, and only where that is a terminal. It measures bytes of the prompts, whose number is not known before.
-fn progress_bar(bytes: u64) -> ProgressBar {
-    let bar = ProgressBar::new(bytes);
-    match ProgressStyle::with_template("{bar:40} {msg} rows, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use bitnet_core::ThreadPool;
 use bitnet_inference::report::{self, Report, ReportOptions};
 use bitnet_inference::{Checkpoint, Error, GgufOptions};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use self::file::ReportFile;
 use crate::args::QuantizeArgs;
@@ -43,7 +42,7 @@ pub(crate) fn save(report: &Report, path: &Path) -> Result<(), Error> {
 /// The report, under a progress bar.
 fn measure(args: QuantizeArgs) -> Result<Report, Failure> {
     let text = args.text.map(text::read).transpose()?;
-    let bar = progress_bar();
+    let bar = output::progress_bar(0, "{bar:40} step {pos}/{len}, {eta} left");
     let handle = bar.clone();
     let report = interrupt::or_done(move || {
         let pool = Arc::new(ThreadPool::new(args.threads.unwrap_or_else(ThreadPool::default_threads))?);
@@ -60,13 +59,4 @@ fn measure(args: QuantizeArgs) -> Result<Report, Failure> {
     });
     bar.finish_and_clear();
     report
-}
-
-/// On stderr, and only where that is a terminal.
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    match ProgressStyle::with_template("{bar:40} step {pos}/{len}, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

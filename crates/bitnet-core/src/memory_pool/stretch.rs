@@ -22,7 +22,6 @@ pub(super) struct Stretch {
     mapping: Arc<Mapping>,
     offset: usize,
     len: usize,
-    is_alone: bool,
 }
 
 impl Stretch {
@@ -40,9 +39,7 @@ impl Stretch {
 
 impl Drop for Stretch {
     fn drop(&mut self) {
-        if !self.is_alone {
-            self.mapping.forget(self.offset, self.len);
-        }
+        self.mapping.forget(self.offset, self.len);
     }
 }
 
@@ -69,7 +66,7 @@ impl Stretches {
     pub(super) fn take(&mut self, len: usize, huge: bool) -> Option<Stretch> {
         if !shares(len, huge) {
             let mapping = Mapping::zeroed(len, huge)?;
-            return Some(Stretch { mapping: Arc::new(mapping), offset: 0, len, is_alone: true });
+            return Some(Stretch { mapping: Arc::new(mapping), offset: 0, len });
         }
         let has_room = |reserved: &&mut Reserved| reserved.mapping.len() - reserved.used >= len;
         if let Some(reserved) = self.current.as_mut().filter(has_room) {
@@ -91,7 +88,7 @@ impl Reserved {
     fn cut(&mut self, len: usize) -> Stretch {
         let offset = self.used;
         self.used += len;
-        Stretch { mapping: Arc::clone(&self.mapping), offset, len, is_alone: false }
+        Stretch { mapping: Arc::clone(&self.mapping), offset, len }
     }
 }
 
@@ -140,7 +137,8 @@ mod tests {
     fn what_is_large_or_not_huge_is_mapped_alone() {
         let mut stretches = Stretches::default();
         for (len, huge) in [(RESERVED + 1, true), (100, false)] {
-            assert!(stretches.take(len, huge).unwrap().is_alone);
+            let alone = stretches.take(len, huge).unwrap();
+            assert_eq!((alone.offset, alone.mapping.len()), (0, alone.len));
         }
         // A reservation that has no room gives way to the next.
         let all: Vec<Stretch> = (0..5).map(|_| stretches.take(20 << 20, true).unwrap()).collect();

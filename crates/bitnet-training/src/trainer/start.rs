@@ -92,8 +92,11 @@ impl Start {
             files.get(CONFIG).and_then(|config| serde_json::from_slice(config).ok()).unwrap_or_default();
         let section =
             config.entry("quantization_config").or_insert_with(|| json!({"quant_method": "bitnet"}));
-        section["linear_class"] = "autobitlinear".into();
-        section["quantization_mode"] = "online".into();
+        let Some(section) = section.as_object_mut() else {
+            return Err(bitnet_inference::Error::config(name, "quantization_config is no object").into());
+        };
+        section.insert("linear_class".to_owned(), "autobitlinear".into());
+        section.insert("quantization_mode".to_owned(), "online".into());
         files.insert(CONFIG.to_owned(), Value::from(config).to_string().into_bytes().into());
         let checkpoint = Checkpoint::from_memory(name, files.clone(), BTreeMap::new());
         let decoder = Decoder::new(&ModelConfig::read(&checkpoint)?, seed)?;

@@ -80,6 +80,8 @@ fn configs_and_models_must_be_ones_that_can_be_trained() {
     assert!(refused(start("\"hidden_size\": 32,", "")).contains("hidden_size is missing"));
     assert!(refused(start("{", "[")).contains("config.json"));
     assert!(refused(start("rms_norm_eps\": 1e-5", "attention_bias\": true")).contains("biases"));
+    let section = refused(start("rms_norm_eps\": 1e-5", "quantization_config\": 5"));
+    assert!(section.contains("quantization_config is no object"), "{section}");
     let embedded = bitnet_inference::Checkpoint::embedded().unwrap();
     assert!(refused(Start::master(&embedded)).contains("packed weights"));
 }

@@ -1,6 +1,6 @@
-//! Hints to the CPU to start fetching what is read soon, where it could not foresee that.
+//! Hints to the CPU to start fetching what is read soon, where it could not foresee that, and the opposite for measurements.
 //!
-//! The address need not be valid. Other CPUs than x86-64 and ARM ignore the hints.
+//! The address of a hint need not be valid. Other CPUs than x86-64 and ARM ignore them.
 
 /// Bytes that one hint fetches.
 pub const LINE: usize = 64;
@@ -41,4 +41,26 @@ fn hint<T, const NEAR: bool>(at: *const T) {
     }
     #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
     let _ = at;
+}
+
+/// Drops `memory` from all caches, so that what reads it next is seen to read memory. Does nothing on CPUs where that takes
+/// a privilege, or is not known to work: other than x86-64 with AVX-512 BW or AVX-VNNI.
+#[cfg_attr(
+    all(target_arch = "x86_64", not(miri)),
+    expect(unsafe_code, reason = "an instruction that changes nothing but the caches")
+)]
+pub fn evict(memory: &[u8]) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if is_x86_feature_detected!("avx512bw") || is_x86_feature_detected!("avxvnni") {
+        for line in memory.chunks(LINE) {
+            // SAFETY: the line is mapped, and every CPU with one of these features has CLFLUSHOPT.
+            unsafe {
+                std::arch::asm!("clflushopt [{line}]", line = in(reg) line.as_ptr(), options(nostack, preserves_flags));
+            }
+        }
+        // SAFETY: every x86-64 CPU has it; what follows is not read before the lines are gone.
+        unsafe { std::arch::x86_64::_mm_mfence() };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = memory;
 }

@@ -5,13 +5,13 @@ use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use bitnet_core::{Isa, Pages, ThreadPool};
+use bitnet_core::{Isa, Pages, ThreadPool, prefetch};
 
 use super::{LANES, TernaryKernel};
 use crate::packing::LINE;
 use crate::{Error, Packing, Result};
 
-/// Bytes that are read to find out: more than the caches near a core.
+/// Bytes that are read to find out. They may fit into the last cache, where a model does not: see [`prefetch::evict`].
 const BYTES: usize = 32 << 20;
 /// Weights below which a model stays in the caches, where two bits are always faster.
 const SMALL: usize = 1 << 27;
@@ -71,6 +71,7 @@ impl TernaryKernel {
         let weights_per_s = |packing: Packing| {
             let (kernels, _) = self.one_token(packing);
             let run = || {
+                pool.split(BYTES, 1 << 20, |range| prefetch::evict(&data[range]));
                 let start = Instant::now();
                 pool.split(BYTES / (PANEL_LINES * LINE), 1, |panels| {
                     let mut out = [[0; 5 * LANES]];

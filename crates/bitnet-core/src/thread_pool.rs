@@ -27,8 +27,10 @@ use crate::{DisjointSlice, Error, Result};
 /// More threads than any machine this is meant for has cores.
 const MAX_THREADS: usize = 1024;
 
-/// Turns of the spin loop before a worker parks: about 20 to 50 µs.
-const SPINS: usize = 4000;
+/// Turns of the spin loop before a worker parks: about 20 to 50 µs. They are plain loads but for a pause in every so many:
+/// a host may take a virtual CPU that pauses all the time off its core.
+const SPINS: usize = 16_000;
+const LOADS_PER_PAUSE: usize = 32;
 
 /// What a thread takes at a time of what is left in a part: enough stays for the others to take over.
 const PIECE: u64 = 4;
@@ -255,7 +257,7 @@ impl Shared {
     fn wait_until_nobody_is_inside(&self) {
         let mut spins = 0;
         while self.state.load(Ordering::Acquire) & INSIDE != 0 {
-            std::hint::spin_loop();
+            pause_at_times(spins);
             spins += 1;
             // A worker that lost its core in the middle of a piece needs ours.
             if spins > SPINS {
@@ -267,12 +269,12 @@ impl Shared {
     /// Waits for a job other than number `seen`, or for the end.
     fn wait_for_job(&self, parked: &AtomicBool, seen: u64) -> u64 {
         let is_new = |state: u64| state / JOB != seen || state & STOP != 0;
-        for _ in 0..SPINS {
+        for spin in 0..SPINS {
             let state = self.state.load(Ordering::Acquire);
             if is_new(state) {
                 return state;
             }
-            std::hint::spin_loop();
+            pause_at_times(spin);
         }
         parked.store(true, Ordering::SeqCst);
         let state = loop {
@@ -284,6 +286,12 @@ impl Shared {
         };
         parked.store(false, Ordering::SeqCst);
         state
+    }
+}
+
+fn pause_at_times(spin: usize) {
+    if spin % LOADS_PER_PAUSE == LOADS_PER_PAUSE - 1 {
+        std::hint::spin_loop();
     }
 }
 

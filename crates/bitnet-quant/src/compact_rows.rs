@@ -33,6 +33,7 @@ use bitnet_core::{Buffer, DisjointSlice, FloatKernels, Pages, ThreadPool};
 use crate::kernel::planes::{GROUPS, Halves, TOGETHER};
 use crate::packing::LINE;
 use crate::rounding::uniform;
+use crate::score_block::{SCORE_BLOCK, ScoreBlock};
 use crate::{Result, TernaryKernel};
 
 /// `c` above.
@@ -153,9 +154,14 @@ impl CompactRows {
         self.row_bytes
     }
 
-    /// Writes approximations of all products `w . x` of some tokens to `scores`, `[tokens, rows]`: `x` is `[tokens, cols]`,
-    /// and `tokens` has room for what is read of them. [`SplitActivations::margin`] says how far scores may be from the
-    /// products.
+    /// Blocks of [`SCORE_BLOCK`] rows, of which the last may have less.
+    pub fn score_blocks(&self) -> usize {
+        self.rows.div_ceil(SCORE_BLOCK)
+    }
+
+    /// Writes approximations of all products `w . x` of some tokens to `scores`, `[tokens, rows]`, and what is known of
+    /// each block of them to `blocks`, `[tokens, score_blocks]`: `x` is `[tokens, cols]`, and `tokens` has room for what is
+    /// read of them. [`SplitActivations::margin`] says how far scores may be from the products.
     pub fn scores(
         &self,
         pool: &ThreadPool,
@@ -163,17 +169,18 @@ impl CompactRows {
         x: &[f32],
         tokens: &mut [SplitActivations],
         scores: &mut [f32],
+        blocks: &mut [ScoreBlock],
     ) {
         /// Rows whose sums are held at a time, and whose codes stay in a cache for all tokens.
-        const ROWS: usize = 64;
-        let expected = (tokens.len() * self.cols, tokens.len() * self.rows);
-        assert_eq!((x.len(), scores.len()), expected, "tokens are rows of x, and of scores");
+        const ROWS: usize = SCORE_BLOCK;
+        let expected = [self.cols, self.rows, self.score_blocks()].map(|len| tokens.len() * len);
+        assert_eq!([x.len(), scores.len(), blocks.len()], expected, "tokens are rows of each");
         for (token, x) in tokens.iter_mut().zip(x.chunks_exact(self.cols)) {
             token.fill(x, &self.dither, self.row_bytes * GROUPS);
         }
         let tokens = &*tokens;
         let row_bytes = LINES * self.row_bytes;
-        let out = DisjointSlice::new(scores);
+        let out = (DisjointSlice::new(scores), DisjointSlice::new(blocks));
         pool.split(self.rows, ROWS, |range| {
             for start in range.clone().step_by(ROWS) {
                 let end = range.end.min(start + ROWS);
@@ -197,24 +204,27 @@ impl CompactRows {
         });
     }
 
-    /// Writes the scores that sums of rows from `row` on stand for, of tokens from `token` on.
-    #[expect(unsafe_code, reason = "threads write disjoint scores")]
+    /// Writes the scores that the sums of a block of rows, those from `row` on, stand for, of tokens from `token` on.
+    #[expect(unsafe_code, reason = "threads write disjoint blocks of scores")]
     fn store<const TOKENS: usize>(
         &self,
         tokens: &[SplitActivations; TOKENS],
         sums: &[[i64; TOKENS]],
         token: usize,
         row: usize,
-        out: &DisjointSlice<'_, f32>,
+        (scores, blocks): &(DisjointSlice<'_, f32>, DisjointSlice<'_, ScoreBlock>),
     ) {
         let steps = &self.steps[row..row + sums.len()];
         for (index, split) in tokens.iter().enumerate() {
             let first = (token + index) * self.rows + row;
             // SAFETY: ranges of rows are disjoint, and so are those of tokens.
-            let out = unsafe { out.part(first..first + sums.len()) };
-            for ((out, sum), step) in out.iter_mut().zip(sums).zip(steps) {
-                *out = ((sum[index] as f64 - split.offset) * split.unit) as f32 * step;
+            let scores = unsafe { scores.part(first..first + sums.len()) };
+            for ((score, sum), step) in scores.iter_mut().zip(sums).zip(steps) {
+                *score = ((sum[index] as f64 - split.offset) * split.unit) as f32 * step;
             }
+            let block = ScoreBlock::new(scores, steps, split.margin.map_or(f32::NAN, |margin| margin.score));
+            // SAFETY: every block is one range of rows.
+            unsafe { blocks.write((token + index) * self.score_blocks() + row / SCORE_BLOCK, block) };
         }
     }
 
@@ -347,7 +357,8 @@ mod tests {
         let mut scores = vec![0.0; rows.rows()];
         let kernel = TernaryKernel::new(isa).unwrap();
         let mut split = [SplitActivations::default()];
-        rows.scores(&ThreadPool::new(2).unwrap(), &kernel, x, &mut split, &mut scores);
+        let mut blocks = vec![ScoreBlock::default(); rows.score_blocks()];
+        rows.scores(&ThreadPool::new(2).unwrap(), &kernel, x, &mut split, &mut scores, &mut blocks);
         let [split] = split;
         let margin = split.margin()?;
         let refined = |(row, score): (usize, &f32)| rows.refined(&kernel, &split, margin, row, *score);
@@ -412,11 +423,20 @@ mod tests {
             (ThreadPool::new(2).unwrap(), TernaryKernel::new(Isa::selected().unwrap()).unwrap());
         let mut splits = vec![SplitActivations::default(); tokens];
         let mut together = vec![0.0; tokens * rows];
-        compact.scores(&pool, &kernel, &x, &mut splits, &mut together);
+        let mut blocks = vec![ScoreBlock::default(); tokens * compact.score_blocks()];
+        compact.scores(&pool, &kernel, &x, &mut splits, &mut together, &mut blocks);
+        let mut blocks = blocks.chunks_exact(compact.score_blocks());
         for (token, (x, together)) in x.chunks_exact(cols).zip(together.chunks_exact(rows)).enumerate() {
             let (mut split, mut alone) = ([SplitActivations::default()], vec![0.0; rows]);
-            compact.scores(&pool, &kernel, x, &mut split, &mut alone);
+            let mut blocks_alone = vec![ScoreBlock::default(); compact.score_blocks()];
+            compact.scores(&pool, &kernel, x, &mut split, &mut alone, &mut blocks_alone);
             assert_eq!(together, alone);
+            assert_eq!(blocks.next().unwrap(), blocks_alone);
+            let margin = split[0].margin().unwrap().score;
+            let steps = compact.steps.chunks(SCORE_BLOCK);
+            for ((block, scores), steps) in blocks_alone.iter().zip(alone.chunks(SCORE_BLOCK)).zip(steps) {
+                assert_eq!(*block, ScoreBlock::new(scores, steps, margin));
+            }
             assert_eq!(splits[token].margin(), split[0].margin());
         }
     }

@@ -20,6 +20,7 @@ pub mod rounding;
 mod rows;
 pub mod scaled_product;
 pub mod scales;
+pub mod score_block;
 mod spans;
 pub mod statistics;
 pub mod tensor;
@@ -44,6 +45,7 @@ pub use recommend::{LayerErrors, Precision, Recommendation, Threshold, output_er
 pub use rounding::Rounding;
 pub use scaled_product::scaled_matmul;
 pub use scales::{Granularity, Scales};
+pub use score_block::{SCORE_BLOCK, ScoreBlock};
 pub use statistics::{Histogram, Statistics};
 pub use ternary::TernaryMatrix;
 pub use weights::{TernaryOptions, TernaryRule, quantize_matrix, quantize_weights, quantize_weights_with};

@@ -10,14 +10,11 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use bitnet_core::{DisjointSlice, FloatMatrix, ThreadPool};
-use bitnet_quant::{CompactRows, Margin, SplitActivations, TernaryKernel};
+use bitnet_quant::{CompactRows, Margin, SCORE_BLOCK, ScoreBlock, SplitActivations, TernaryKernel};
 
 use super::compute::Compute;
 use super::head::{LARGEST_SHARE, seeds};
 use crate::backend::{Candidate, Choice, Cut};
-
-/// Scores that are looked at together: hardly ever is one of them wanted.
-const BLOCK: usize = 64;
 
 /// Buffers of the choices of a batch, grown when there are more than before.
 #[derive(Debug, Default)]
@@ -26,6 +23,8 @@ pub(super) struct Choices {
     splits: Vec<SplitActivations>,
     /// `[choices made by scores, rows of the head]`.
     scores: Vec<f32>,
+    /// `[choices made by scores, blocks of those rows]`.
+    blocks: Vec<ScoreBlock>,
     answers: Vec<Answer>,
     len: usize,
 }
@@ -101,9 +100,11 @@ impl Choices {
         if self.splits.len() < tokens {
             self.splits.resize_with(tokens, SplitActivations::default);
             self.scores.resize(tokens * compact.rows(), 0.0);
+            self.blocks.resize(tokens * compact.score_blocks(), ScoreBlock::default());
         }
         let scores = &mut self.scores[..tokens * compact.rows()];
-        compact.scores(pool, kernel, x, &mut self.splits[..tokens], scores);
+        let blocks = &mut self.blocks[..tokens * compact.score_blocks()];
+        compact.scores(pool, kernel, x, &mut self.splits[..tokens], scores, blocks);
     }
 
     /// Answers those of `choices` that `is_scored`, in their order, from the scores of their tokens `x`.
@@ -115,8 +116,9 @@ impl Choices {
         choices: &[Choice<'_>],
         is_scored: impl Fn(&&Choice<'_>) -> bool + Sync,
     ) {
-        let Self { splits, scores, answers, .. } = self;
+        let Self { splits, scores, blocks, answers, .. } = self;
         let (rows, cols) = (search.head.rows(), search.head.cols());
+        let blocks_of_token = search.compact.score_blocks();
         let scored = || choices.iter().enumerate().filter(|(_, choice)| is_scored(choice)).enumerate();
         let pool = &*search.compute.pool;
         let answers = DisjointSlice::new(answers);
@@ -126,6 +128,7 @@ impl Choices {
                 x: &x[token * cols..][..cols],
                 split: &splits[token],
                 scores: &scores[token * rows..][..rows],
+                blocks: &blocks[token * blocks_of_token..][..blocks_of_token],
             };
             // SAFETY: every choice belongs to one thread.
             let [answer] = (unsafe { answers.part(index..index + 1) }) else { unreachable!("one answer") };
@@ -146,6 +149,16 @@ struct Token<'a> {
     x: &'a [f32],
     split: &'a SplitActivations,
     scores: &'a [f32],
+    blocks: &'a [ScoreBlock],
+}
+
+impl<'a> Token<'a> {
+    /// Each block with the row that it begins at, and its scores.
+    fn blocks(&self) -> impl Iterator<Item = (&'a ScoreBlock, usize, &'a [f32])> {
+        let starts = (0..).step_by(SCORE_BLOCK);
+        let scores = self.scores.chunks(SCORE_BLOCK);
+        self.blocks.iter().zip(starts).zip(scores).map(|((block, start), scores)| (block, start, scores))
+    }
 }
 
 impl Answer {
@@ -185,10 +198,10 @@ impl Answer {
     fn find(&mut self, search: &Search<'_>, pool: Option<&ThreadPool>, token: &Token<'_>, cut: &Cut<'_>) {
         let Some(margin) = token.split.margin() else { return };
         let seeds = seeds(cut);
-        self.take_best(token.scores, cut, seeds);
+        self.take_best(token, cut, seeds);
         let exact = |id: u32| search.head.row_dot(&search.compute.floats, id as usize, token.x);
         let level = self.level(cut, exact);
-        self.take_candidates(token.scores, cut, search.compact, margin, level);
+        self.take_candidates(token, cut, search.compact, margin, level);
         self.refined = self.candidates.len();
         self.refine(search, pool, token, cut, margin, level);
         each(pool, &mut self.candidates, 8, |candidate| candidate.logit = exact(candidate.id));
@@ -197,16 +210,15 @@ impl Answer {
     }
 
     /// Keeps the `seeds` best scores.
-    fn take_best(&mut self, scores: &[f32], cut: &Cut<'_>, seeds: usize) {
+    fn take_best(&mut self, token: &Token<'_>, cut: &Cut<'_>, seeds: usize) {
         let best = &mut self.best;
         best.clear();
         let mut worst = f32::NEG_INFINITY;
-        for (block, scores) in scores.chunks(BLOCK).enumerate() {
-            let may_be_better = scores.iter().fold(false, |any, score| any | !is_at_most(*score, worst));
-            if best.len() == seeds && !may_be_better && cut.only_lowers() {
+        for (block, start, scores) in token.blocks() {
+            if best.len() == seeds && is_at_most(block.best, worst) && cut.only_lowers() {
                 continue;
             }
-            for (id, score) in (block * BLOCK..).zip(scores) {
+            for (id, score) in (start..).zip(scores) {
                 let entry = Reverse((OrderedScore(cut.penalise(id, *score)), Reverse(id as u32)));
                 if best.len() < seeds {
                     best.push(entry);
@@ -236,7 +248,7 @@ impl Answer {
     /// Keeps every token whose penalised logit can reach `level`.
     fn take_candidates(
         &mut self,
-        scores: &[f32],
+        token: &Token<'_>,
         cut: &Cut<'_>,
         compact: &CompactRows,
         margin: Margin,
@@ -244,14 +256,12 @@ impl Answer {
     ) {
         let candidates = &mut self.candidates;
         candidates.clear();
-        for (block, scores) in scores.chunks(BLOCK).enumerate() {
-            let first = block * BLOCK;
-            let distances = || compact.distances(margin, first..first + scores.len());
-            let may_reach = |any, (score, distance): (&f32, f32)| any | !is_below(score + distance, level);
-            if cut.only_lowers() && !scores.iter().zip(distances()).fold(false, may_reach) {
+        for (block, start, scores) in token.blocks() {
+            if cut.only_lowers() && is_below(block.reach, level) {
                 continue;
             }
-            for (id, (score, distance)) in (first..).zip(scores.iter().zip(distances())) {
+            let distances = compact.distances(margin, start..start + scores.len());
+            for (id, (score, distance)) in (start..).zip(scores.iter().zip(distances)) {
                 if !is_below(cut.penalise(id, score + distance), level) {
                     candidates.push(Candidate { id: id as u32, logit: f32::NAN });
                 }

@@ -4,6 +4,8 @@ mod command;
 
 use std::path::Path;
 
+use bitnet_inference::Checkpoint;
+use bitnet_inference::checkpoint::Stored;
 use command::{bitnet, printed, tiny};
 use serde_json::Value;
 
@@ -118,4 +120,51 @@ fn refusals_are_one_line_and_leave_nothing() {
     }
     assert_eq!(std::fs::read(there).unwrap(), b"mine");
     assert!(!Path::new(&out).exists());
+}
+
+/// Type, shape and bytes of every tensor of a folder, by name.
+fn tensors(path: &Path) -> Vec<(String, String, Vec<u8>)> {
+    let checkpoint = Checkpoint::open(path).unwrap();
+    let tensor = |name: &str| match checkpoint.tensor(name).unwrap() {
+        Some(Stored::Plain(tensor)) => {
+            let kind = format!("{} {:?}", tensor.dtype(), tensor.dims());
+            (name.to_owned(), kind, tensor.data().to_vec())
+        }
+        _ => panic!("{name} is no plain tensor"),
+    };
+    checkpoint.tensor_names().map(tensor).collect()
+}
+
+#[test]
+fn a_master_is_packed_as_it_was_published() {
+    let folder = Folder::new();
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models");
+    let mut pairs = vec![(folder.path("master"), tiny())];
+    if shared.is_dir() {
+        let path = |name: String| shared.join(name).to_str().unwrap().to_owned();
+        pairs.extend(
+            ["tiny", "mini"].map(|of| (path(format!("bitnet-{of}-bf16")), path(format!("bitnet-{of}")))),
+        );
+    } else {
+        eprintln!("skipped the masters of the shared folder: there is no {}", shared.display());
+    }
+    for (index, (master, published)) in pairs.iter().enumerate() {
+        let packed = folder.path(&format!("packed-{index}"));
+        let said = printed(&["quantize", master, "-o", &packed, "-t", "2"]);
+        assert!(said.contains("form       hf") && said.contains("nothing"), "{said}");
+        assert!(tensors(packed.as_ref()) == tensors(published.as_ref()), "{master}");
+    }
+    let json = printed(&["quantize", &folder.path("master"), "-o", &folder.path("other"), "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["form"], &json["ternary"]), (&"hf".into(), &28.into()));
+}
+
+#[test]
+fn what_is_packed_already_is_not_packed_again() {
+    let folder = Folder::new();
+    let output = bitnet(&["quantize", &tiny(), "-o", &folder.path("packed")]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), error.lines().count()), (Some(FAILURE), 1), "{error}");
+    assert!(error.contains("its weights are ternary already"), "{error}");
+    assert!(!Path::new(&folder.path("packed")).exists());
 }

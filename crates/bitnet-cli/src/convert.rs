@@ -1,6 +1,7 @@
 //! `bitnet convert`.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use bitnet_core::ThreadPool;
 use bitnet_inference::convert::{self, ConvertOptions, Converted, Target};
@@ -18,29 +19,41 @@ pub(crate) fn convert(args: ConvertArgs) -> Result<(), Failure> {
         head: args.head,
         shard_bytes: args.shard_size,
         lossy: args.lossy,
+        bf16_scales: false,
     };
     let pool = ThreadPool::new(args.threads.unwrap_or_else(ThreadPool::default_threads))?;
     let (source, gguf) = (args.source, args.gguf.options);
     let checkpoint = interrupt::or_done(move || Ok(Checkpoint::find(Some(&source), &gguf)?))?;
+    let converted = write(&checkpoint, &args.destination, &options, &pool)?;
+    output::table(&rows(&converted, &args.destination))
+}
+
+/// Writes a model under a progress bar.
+pub(crate) fn write(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    options: &ConvertOptions,
+    pool: &ThreadPool,
+) -> Result<Converted, Failure> {
     let bar = output::progress_bar(0, "{bar:40} {bytes}/{total_bytes}, {eta} left");
-    let converted = convert::convert(&checkpoint, &args.destination, &options, &pool, &mut |done, all| {
+    let converted = convert::convert(checkpoint, path, options, pool, &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
         if interrupt::is_pressed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
-    let converted = converted.map_err(|error| match error {
+    converted.map_err(|error| match error {
         Error::Stopped { .. } => Failure::Interrupted,
         error => error.into(),
-    })?;
-    output::table(&rows(&converted, &args.destination.display().to_string()))
+    })
 }
 
-fn rows(converted: &Converted, path: &str) -> Vec<(&'static str, String)> {
+/// What was written.
+pub(crate) fn rows(converted: &Converted, path: &Path) -> Vec<(&'static str, String)> {
     let Converted { to, embedding, tensors, ternary, files, tensor_bytes, lost } = converted;
     let in_files = if *files == 1 { String::new() } else { format!(", in {files} files") };
     let mut rows = vec![
-        ("written", path.to_owned()),
+        ("written", path.display().to_string()),
         ("form", to.to_string()),
         ("tensors", format!("{}, {ternary} of them ternary{in_files}", grouped(*tensors))),
         ("embedding", (*embedding).to_owned()),

@@ -40,11 +40,12 @@ pub(crate) fn convert<'py>(
     gguf: &str,
     threads: Option<i64>,
 ) -> Result<Bound<'py, PyDict>, Failure> {
+    let to = to.map_or_else(|| Ok(Target::of_path(&destination)), str::parse)?;
     let options = ConvertOptions {
-        to: to.map_or_else(|| Ok(Target::of_path(&destination)), str::parse)?,
         head: head.map(str::parse).transpose()?,
         shard_bytes: shard_bytes.map(|bytes| count("shard_bytes", bytes)).transpose()?,
         lossy,
+        ..ConvertOptions::new(to)
     };
     let (source, gguf, threads) = (model_name(source)?, gguf.parse()?, threads_or_default(threads)?);
     let converted = py.detach(move || {

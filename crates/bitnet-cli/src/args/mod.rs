@@ -153,10 +153,11 @@ Examples:
   bitnet quantize ./master --text wiki.txt --report out.html --report out.png
   bitnet quantize ./llama --precisions absmean,int2,int4 --min-sqnr 12
   bitnet quantize ./packed --reference ./master                 what packed weights lost
+  bitnet quantize ./master -o packed                            write the packed ternary model
 
 The float model reads the text beside its quantized form. Each linear is measured on what it really multiplies: the
 signal to noise, cosine and mean square error of its outputs with weights of each precision; \"input int8\" is what rounding
-its input to int8 leaves. Recommended are the fewest bits that reach --min-sqnr. Nothing is written but reports.";
+its input to int8 leaves. Recommended are the fewest bits that reach --min-sqnr. Nothing is written but what --report and --output name.";
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:

@@ -172,6 +172,9 @@ pub(crate) struct QuantizeArgs {
     /// Write a report to this new file, NAME.html or NAME.png; may be given several times
     #[arg(long, value_name = "PATH")]
     pub(crate) report: Vec<PathBuf>,
+    /// Write the packed ternary model to this new folder, and measure only for a --report
+    #[arg(short, long, value_name = "DIR", conflicts_with = "reference")]
+    pub(crate) output: Option<PathBuf>,
     /// What to measure, separated by commas: absmean, absmedian, threshold, sign, int2, int4, int8; the first one ranks
     #[arg(long, value_name = "NAMES", default_value = "absmean,int4,int8", value_delimiter = ',')]
     pub(crate) precisions: Vec<Precision>,

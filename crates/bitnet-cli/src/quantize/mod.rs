@@ -3,6 +3,7 @@
 mod file;
 mod histogram;
 mod html;
+mod pack;
 mod ranking;
 mod table;
 #[cfg(test)]
@@ -20,9 +21,15 @@ use crate::args::QuantizeArgs;
 use crate::failure::Failure;
 use crate::{interrupt, output, text};
 
-/// Prints what quantization does to a model, and writes it to files.
+/// Packs a model, or prints what quantization does to it and writes that to files.
 pub(crate) fn quantize(args: QuantizeArgs) -> Result<(), Failure> {
     let files = args.report.iter().map(|path| ReportFile::new(path)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(output) = &args.output {
+        let packed = pack::pack(&args, output)?;
+        if files.is_empty() {
+            return pack::print(&packed, output, args.json);
+        }
+    }
     let json = args.json;
     let report = measure(args)?;
     if json {

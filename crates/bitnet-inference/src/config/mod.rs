@@ -39,6 +39,14 @@ impl ScaleSense {
             Self::Divide => (1.0 / stored) as f32,
         }
     }
+
+    /// What is stored for a `scale`, as exactly as float64 can.
+    pub fn stored(self, scale: f32) -> f64 {
+        match self {
+            Self::Multiply => scale.into(),
+            Self::Divide => 1.0 / f64::from(scale),
+        }
+    }
 }
 
 /// What the stored weights are.

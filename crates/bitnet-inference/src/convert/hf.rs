@@ -55,12 +55,20 @@ enum Content<'m> {
     Master(Master, &'m TernaryMatrix),
 }
 
+/// What is stored in another type.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Types {
+    /// Of embedding and head, where it changes.
+    pub(super) head: Option<DType>,
+    /// See [`super::ConvertOptions::bf16_scales`].
+    pub(super) bf16_scales: bool,
+}
+
 /// What goes where.
 struct Planner<'m, 'l> {
     checkpoint: &'m Checkpoint,
     form: HfForm,
-    /// Type of embedding and head, where it changes.
-    head: Option<DType>,
+    types: Types,
     ternary: BTreeMap<String, &'m BitLinear>,
     /// Whether the source stores biases that its scales multiply.
     has_scaled_biases: bool,
@@ -74,14 +82,14 @@ impl<'m> Tensors<'m> {
         checkpoint: &'m Checkpoint,
         model: &'m Model,
         form: HfForm,
-        head: Option<DType>,
+        types: Types,
         losses: &mut Losses,
     ) -> Result<Self> {
         let is_packed_folder = checkpoint.gguf().is_none() && model.stored == WeightForm::Packed;
         let mut planner = Planner {
             checkpoint,
             form,
-            head,
+            types,
             ternary: model.ternary_linears().collect(),
             has_scaled_biases: is_packed_folder
                 && model.config.quantization.scale_sense == ScaleSense::Multiply,
@@ -131,7 +139,7 @@ impl<'m> Planner<'m, '_> {
             }
         }
         let tensor = self.plain(name)?;
-        match self.head.filter(|_| name == EMBEDDING || module == HEAD) {
+        match self.types.head.filter(|_| name == EMBEDDING || module == HEAD) {
             Some(dtype) if dtype != tensor.dtype() => {
                 self.push(name, dtype, tensor.dims().to_vec(), Content::Cast(tensor));
             }
@@ -163,10 +171,17 @@ impl<'m> Planner<'m, '_> {
         }
     }
 
+    /// The scale that a packed matrix has in a sense.
+    fn scale(&self, matrix: &TernaryMatrix, sense: ScaleSense) -> Result<f32> {
+        let scale = matrix.one_scale()?;
+        let rounded = bf16::from_f64(sense.stored(scale)).to_f64();
+        Ok(if self.types.bf16_scales { sense.scale(rounded) } else { scale })
+    }
+
     fn packed(&mut self, module: &str, linear: &'m BitLinear) -> Result<()> {
         let matrix = linear.weight();
         let sense = if self.form == HfForm::Divide { ScaleSense::Divide } else { ScaleSense::Multiply };
-        let (dtype, scale) = stored_scale(sense, matrix.one_scale()?);
+        let (dtype, scale) = stored_scale(sense, self.scale(matrix, sense)?);
         let dims = vec![matrix.packed_rows(), matrix.cols()];
         self.push(&format!("{module}.weight"), DType::U8, dims, Content::Stored(matrix.packed().clone()));
         self.push(&format!("{module}.weight_scale"), dtype, vec![1], Content::Stored(scale.into()));
@@ -217,7 +232,7 @@ impl<'m> Planner<'m, '_> {
         }
         let mut bias = linear.bias().unwrap_or_default().to_vec();
         if is_scaled {
-            let scale = linear.weight().one_scale()?;
+            let scale = self.scale(linear.weight(), ScaleSense::Multiply)?;
             for value in &mut bias {
                 *value = divided(*value, scale).unwrap_or_else(|| {
                     self.losses.add(name, "has a bias that is no float32 times the scale");
@@ -236,10 +251,7 @@ impl<'m> Planner<'m, '_> {
 
 /// The stored form of a scale: the narrowest float that a reader makes exactly `scale` of.
 fn stored_scale(sense: ScaleSense, scale: f32) -> (DType, Vec<u8>) {
-    let wide = match sense {
-        ScaleSense::Multiply => f64::from(scale),
-        ScaleSense::Divide => 1.0 / f64::from(scale),
-    };
+    let wide = sense.stored(scale);
     let (half, single) = (bf16::from_f64(wide), wide as f32);
     if sense.scale(half.to_f64()) == scale {
         (DType::BF16, half.to_le_bytes().to_vec())

@@ -25,7 +25,7 @@ use self::losses::Losses;
 use self::safetensors::{Spec, write_bytes};
 pub use self::target::Target;
 use crate::atomic_file::refuse_existing;
-use crate::config::{ActivationMode, ModelConfig};
+use crate::config::{ActivationMode, ModelConfig, WeightForm};
 use crate::model::{EMBEDDING, Model};
 use crate::{Checkpoint, Error, Result, atomic_folder};
 
@@ -42,6 +42,9 @@ pub struct ConvertOptions {
     pub shard_bytes: Option<usize>,
     /// Whether something may be lost, such as a scale that the form rounds.
     pub lossy: bool,
+    /// Makes what publishers of packed models make of a float master: scales are rounded to bfloat16, where a packed folder
+    /// otherwise has them in float32 if they need it. Other sources are refused.
+    pub bf16_scales: bool,
 }
 
 impl ConvertOptions {
@@ -50,7 +53,7 @@ impl ConvertOptions {
 
     /// A conversion to this form that loses nothing.
     pub fn new(to: Target) -> Self {
-        Self { to, head: None, shard_bytes: None, lossy: false }
+        Self { to, head: None, shard_bytes: None, lossy: false, bf16_scales: false }
     }
 }
 
@@ -91,6 +94,10 @@ pub fn convert(
     refuse_existing(path)?;
     let model = Model::load(checkpoint, pool)?;
     refuse_unwritten(checkpoint, &model.config, options.to)?;
+    if options.bf16_scales && model.stored != WeightForm::Master {
+        let fact = "its weights are ternary already, with scales of their own; convert them";
+        return Err(Error::checkpoint(checkpoint.path(), fact.to_owned()));
+    }
     let progress = Progress { path, report: progress, done: 0, all: 0 };
     let mut converted = match options.to {
         Target::Hf(form) => to_folder(checkpoint, &model, path, form, options, progress),
@@ -159,7 +166,8 @@ fn to_folder(
         }
     };
     let mut losses = Losses::default();
-    let tensors = hf::Tensors::of(checkpoint, model, form, head, &mut losses)?;
+    let types = hf::Types { head, bf16_scales: options.bf16_scales };
+    let tensors = hf::Tensors::of(checkpoint, model, form, types, &mut losses)?;
     let rope_scaling = describe::rope_scaling(checkpoint, &model.config, &mut losses)?;
     let lost = losses.accept(checkpoint.path(), options.lossy)?;
     let specs = &tensors.specs;

@@ -13,8 +13,7 @@ fn pool(threads: usize) -> Arc<ThreadPool> {
 fn master() -> (tempfile::TempDir, Checkpoint) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("master");
-    let options =
-        ConvertOptions { to: "bf16".parse::<Target>().unwrap(), head: None, shard_bytes: None, lossy: false };
+    let options = ConvertOptions::new("bf16".parse::<Target>().unwrap());
     let embedded = Checkpoint::embedded().unwrap();
     convert::convert(&embedded, &path, &options, &pool(2), &mut |_, _| std::ops::ControlFlow::Continue(()))
         .unwrap();

@@ -38,6 +38,9 @@ pub(crate) struct TrainArgs {
     /// Tokens of a step
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = count, allow_negative_numbers = true)]
     batch_tokens: usize,
+    /// Parts in which the gradients of a step are computed: the same step in less memory
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count, allow_negative_numbers = true)]
+    accumulate: usize,
     /// Tokens of a sequence [default: 256, or the context of the model]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     seq_len: Option<usize>,
@@ -103,6 +106,7 @@ impl TrainArgs {
             recipe: self.recipe.unwrap_or(default_recipe),
             learning_rate: self.lr.map(|lr| lr as f32),
             batch_tokens: self.batch_tokens,
+            accumulate: self.accumulate,
             seq_len: self.seq_len,
             seed: self.seed,
             eval_every: every(self.eval_every),

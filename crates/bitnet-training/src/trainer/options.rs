@@ -33,6 +33,8 @@ pub struct TrainOptions {
     pub learning_rate: Option<f32>,
     /// Tokens of a step, to the next whole sequence below, at least one.
     pub batch_tokens: usize,
+    /// Parts in which the gradients of a step are computed, one after another: memory for one of them is enough.
+    pub accumulate: usize,
     /// Tokens of a sequence; `None` is 256, or the context of the model if that is less.
     pub seq_len: Option<usize>,
     /// Of the order of the data. That of a new model is asked for where the model is.
@@ -55,6 +57,7 @@ impl Default for TrainOptions {
             recipe: RecipeName::B1_58,
             learning_rate: None,
             batch_tokens: 4096,
+            accumulate: 1,
             seq_len: None,
             seed: 0,
             eval_every: None,
@@ -89,9 +92,15 @@ impl TrainOptions {
         self.seq_len.unwrap_or(SEQ_LEN.min(context_length))
     }
 
-    /// Sequences of a step.
-    pub(super) fn rows(&self, seq_len: usize) -> usize {
-        (self.batch_tokens / seq_len.max(1)).max(1)
+    /// Sequences of a step. Errors: [`Error::InvalidOption`] for more parts than sequences.
+    pub(super) fn rows(&self, seq_len: usize) -> Result<usize> {
+        let rows = (self.batch_tokens / seq_len.max(1)).max(1);
+        if (1..=rows).contains(&self.accumulate) {
+            return Ok(rows);
+        }
+        let expected = "at least 1, and at most the sequences of a step";
+        let got = format!("{} of {rows} sequences", self.accumulate);
+        Err(Error::InvalidOption { name: "accumulate", expected, got })
     }
 
     /// Steps of a run on so many sequences.

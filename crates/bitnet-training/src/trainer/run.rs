@@ -103,7 +103,7 @@ impl Trainer {
         let pack = PackOptions { seq_len, context_length, packing: Packing::Stream };
         let data = Dataset::new(files.train, &pack)?;
         let eval = (!files.eval.is_empty()).then(|| Dataset::new(files.eval, &pack)).transpose()?;
-        let rows = options.rows(seq_len);
+        let rows = options.rows(seq_len)?;
         let steps = options.steps(data.len(), rows);
         let peak = options.learning_rate.unwrap_or(options.recipe.default_peak());
         let parameters = start.decoder.parameters();
@@ -113,6 +113,7 @@ impl Trainer {
         fingerprint.set("lr", peak);
         fingerprint.set("steps", steps);
         fingerprint.set("sequences of a step", rows);
+        fingerprint.set("accumulate", options.accumulate);
         fingerprint.set("seed", options.seed);
 
         let saved = folder.store.resume(&fingerprint)?;
@@ -185,7 +186,8 @@ impl Trainer {
     fn advance(&mut self, observer: &mut dyn Observer) -> Result<Option<Metrics>> {
         let begun = Instant::now();
         let batch = self.data.next_batch();
-        let [loss, norm] = step::gradients(self.decoder(), &self.parameters, &batch)?;
+        let accumulate = self.options.accumulate;
+        let [loss, norm] = step::gradients(self.decoder(), &self.parameters, &batch, accumulate)?;
         if let Some(trouble) = self.trouble(loss, norm)? {
             self.roll_back(self.step + 1, trouble, observer)?;
             return Ok(None);
@@ -219,7 +221,8 @@ impl Trainer {
         let [every, _] = self.options.intervals(self.steps);
         let is_due = self.step.is_multiple_of(every) || self.step == self.steps;
         let eval = self.eval.as_ref().filter(|_| is_due);
-        eval.map(|eval| evaluation::loss(self.decoder(), &self.parameters, eval, self.rows)).transpose()
+        let rows = self.rows.div_ceil(self.options.accumulate);
+        eval.map(|eval| evaluation::loss(self.decoder(), &self.parameters, eval, rows)).transpose()
     }
 
     /// A state amid high losses may be the one that they come from: it is saved when they are over, and at the end.

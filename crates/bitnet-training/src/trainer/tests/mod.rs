@@ -1,5 +1,6 @@
 //! Whole runs of a very small model.
 
+mod accumulate;
 mod export;
 mod refusals;
 mod resume;

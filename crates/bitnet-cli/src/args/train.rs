@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bitnet_training::trainer::{Length, Preset, RecipeName, TrainOptions};
+use bitnet_training::trainer::{Length, Preset, RecipeName, SampleOptions, TrainOptions};
 use clap::Args as ClapArgs;
 use clap::builder::NonEmptyStringValueParser;
 
@@ -56,6 +56,12 @@ pub(crate) struct TrainArgs {
     /// Steps between checkpoints; one is written at each evaluation, too [default: a tenth of all]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     save_every: Option<usize>,
+    /// Steps between texts of the model, which are shown and kept in DIR/samples.jsonl
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, requires = "sample_prompt")]
+    sample_every: Option<usize>,
+    /// What these texts continue
+    #[arg(long, value_name = "TEXT", requires = "sample_every", value_parser = NonEmptyStringValueParser::new())]
+    sample_prompt: Option<String>,
     /// Number of threads [default: the physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
@@ -111,6 +117,10 @@ impl TrainArgs {
             seed: self.seed,
             eval_every: every(self.eval_every),
             save_every: every(self.save_every),
+            samples: self
+                .sample_every
+                .zip(self.sample_prompt.clone())
+                .map(|(steps, prompt)| SampleOptions { every: steps as u64, prompt }),
             ..TrainOptions::default()
         }
     }

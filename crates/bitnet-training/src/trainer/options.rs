@@ -1,6 +1,6 @@
 //! How a model is trained.
 
-use super::RecipeName;
+use super::{RecipeName, SampleOptions};
 use crate::guard::GuardOptions;
 use crate::{Error, Result};
 
@@ -45,6 +45,8 @@ pub struct TrainOptions {
     pub save_every: Option<u64>,
     /// Checkpoints to keep beside the best.
     pub keep: usize,
+    /// Texts of the model meanwhile; they change nothing in the run.
+    pub samples: Option<SampleOptions>,
     /// What counts as going wrong.
     pub guard: GuardOptions,
 }
@@ -63,6 +65,7 @@ impl Default for TrainOptions {
             eval_every: None,
             save_every: None,
             keep: 2,
+            samples: None,
             guard: GuardOptions::default(),
         }
     }

@@ -10,11 +10,12 @@ use bitnet_core::tensor::with_threads;
 use serde::Serialize;
 
 use super::options::MAX_NORM;
+use super::samples::Sampler;
 use super::{Observer, Progress, RolledBack, RunFolder, Start, TrainOptions, evaluation, state, step};
 use crate::checkpoint::{Fingerprint, latest};
 use crate::data::{Dataset, Loader, PackOptions, Packing, TokenFile};
 use crate::guard::{Guard, Trouble, Verdict};
-use crate::metrics::{Metrics, MetricsLog};
+use crate::metrics::{Metrics, StepLog};
 use crate::model::Decoder;
 use crate::nn::{Module, Parameter};
 use crate::optim::{AdamW, AdamWOptions, Optimizer, Rates, Recipe, clip_factor};
@@ -41,7 +42,8 @@ pub struct Trainer {
     pub(super) data: Loader,
     pub(super) eval: Option<Dataset>,
     pub(super) folder: RunFolder,
-    log: MetricsLog,
+    log: StepLog<Metrics>,
+    samples: Option<Sampler>,
     pub(super) fingerprint: Fingerprint,
     options: TrainOptions,
     pub(super) recipe: Recipe,
@@ -117,8 +119,12 @@ impl Trainer {
         fingerprint.set("seed", options.seed);
 
         let saved = folder.store.resume(&fingerprint)?;
+        let first = saved.as_ref().map_or(0, |saved| saved.state.step);
+        let samples = options.samples.as_ref();
         let mut trainer = Self {
-            log: MetricsLog::open(&folder.metrics(), saved.as_ref().map_or(0, |saved| saved.state.step))?,
+            // First: a refusal leaves no file.
+            samples: samples.map(|of| Sampler::new(of, &start, &folder, first)).transpose()?,
+            log: StepLog::open(&folder.metrics(), first)?,
             optimizer: AdamW::new(parameters.clone(), AdamWOptions::default()),
             data: Loader::new(Arc::new(data), rows, options.seed),
             recipe: options.recipe.recipe(peak, steps),
@@ -210,6 +216,11 @@ impl Trainer {
         let (step, lr, grad_norm, eval_loss) = (self.step, learning_rate.into(), norm, self.eval_loss);
         let metrics = Metrics { step, loss, lr, grad_norm, tokens_per_s, eval_loss };
         self.log.append(&metrics)?;
+        if let Some(samples) = &mut self.samples
+            && let Some(sample) = samples.write(&self.start, self.step, &self.pool)?
+        {
+            observer.sample(&sample);
+        }
         if self.is_to_be_saved() {
             self.save()?;
         }
@@ -257,6 +268,7 @@ impl Trainer {
         (self.guard, self.rate_factor) = (guard, rate_factor);
         self.folder.store.discard_after(self.step)?;
         self.log.truncate_after(self.step)?;
+        self.samples.as_mut().map_or(Ok(()), |samples| samples.forget_after(self.step))?;
         observer.rolled_back(&RolledBack { from, to: self.step, trouble, rate_factor });
         Ok(())
     }

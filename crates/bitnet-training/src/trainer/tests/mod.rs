@@ -4,6 +4,7 @@ mod accumulate;
 mod export;
 mod refusals;
 mod resume;
+mod samples;
 mod trouble;
 
 use std::fs;

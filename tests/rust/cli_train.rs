@@ -80,6 +80,8 @@ fn a_model_is_trained_and_runs_and_is_trained_on() {
     let options = [
         "--accumulate",
         "2",
+        "--optimizer",
+        "adamw-8bit",
         "--sample-every",
         "4",
         "--sample-prompt",
@@ -128,6 +130,7 @@ fn refusals_are_one_line_and_leave_no_run() {
             "sequences of 65 tokens do not fit the context of the model, 64",
         ),
         (&["--data", &train, "--recipe", "distill"], 2, "recipe must be b1.58 or finetune, not distill"),
+        (&["--data", &train, "--optimizer", "lion"], 2, "optimizer must be adamw or adamw-8bit, not lion"),
         (&["--data", &train, "--accumulate", "65"], 2, "not 65 of 64 sequences"),
         (&["--data", &train, "--sample-every", "3"], 2, "--sample-prompt <TEXT>"),
         (&["--data", &train, "--lr", "0"], 2, "a number above 0 is needed"),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bitnet_training::trainer::{Length, Preset, RecipeName, SampleOptions, TrainOptions};
+use bitnet_training::trainer::{Length, OptimizerName, Preset, RecipeName, SampleOptions, TrainOptions};
 use clap::Args as ClapArgs;
 use clap::builder::NonEmptyStringValueParser;
 
@@ -29,6 +29,8 @@ pub(crate) struct TrainArgs {
     preset: Option<Preset>,
     #[arg(long, value_name = "NAME", help = "b1.58 or finetune [default: finetune for a model, else b1.58]")]
     recipe: Option<RecipeName>,
+    #[arg(long, value_name = "NAME", default_value_t = OptimizerName::AdamW, help = "adamw, or adamw-8bit: less memory")]
+    optimizer: OptimizerName,
     /// Steps to train
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, conflicts_with = "epochs")]
     steps: Option<usize>,
@@ -110,6 +112,7 @@ impl TrainArgs {
                 None => Length::Epochs(self.epochs.unwrap_or(1.0)),
             },
             recipe: self.recipe.unwrap_or(default_recipe),
+            optimizer: self.optimizer,
             learning_rate: self.lr.map(|lr| lr as f32),
             batch_tokens: self.batch_tokens,
             accumulate: self.accumulate,

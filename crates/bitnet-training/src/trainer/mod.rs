@@ -15,6 +15,7 @@ mod evaluation;
 mod export;
 mod folder;
 mod observer;
+mod optimizer_name;
 mod options;
 mod preset;
 mod recipe_name;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use self::folder::RunFolder;
 pub use self::observer::{Observer, Progress, RolledBack};
+pub use self::optimizer_name::OptimizerName;
 pub use self::options::{Length, TrainOptions};
 pub use self::preset::Preset;
 pub use self::recipe_name::RecipeName;

@@ -1,6 +1,6 @@
 //! How a model is trained.
 
-use super::{RecipeName, SampleOptions};
+use super::{OptimizerName, RecipeName, SampleOptions};
 use crate::guard::GuardOptions;
 use crate::{Error, Result};
 
@@ -29,6 +29,8 @@ pub struct TrainOptions {
     pub length: Length,
     /// Learning rates and weight decay.
     pub recipe: RecipeName,
+    /// What moves the parameters.
+    pub optimizer: OptimizerName,
     /// The greatest learning rate; `None` is [`RecipeName::default_peak`].
     pub learning_rate: Option<f32>,
     /// Tokens of a step, to the next whole sequence below, at least one.
@@ -57,6 +59,7 @@ impl Default for TrainOptions {
         Self {
             length: Length::Epochs(1.0),
             recipe: RecipeName::B1_58,
+            optimizer: OptimizerName::AdamW,
             learning_rate: None,
             batch_tokens: 4096,
             accumulate: 1,

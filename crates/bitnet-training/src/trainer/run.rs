@@ -112,6 +112,7 @@ impl Trainer {
 
         let mut fingerprint = state::fingerprint(&start, &parameters, &data, eval.as_ref())?;
         fingerprint.set("recipe", options.recipe);
+        fingerprint.set("optimizer", options.optimizer);
         fingerprint.set("lr", peak);
         fingerprint.set("steps", steps);
         fingerprint.set("sequences of a step", rows);
@@ -121,11 +122,12 @@ impl Trainer {
         let saved = folder.store.resume(&fingerprint)?;
         let first = saved.as_ref().map_or(0, |saved| saved.state.step);
         let samples = options.samples.as_ref();
+        let adamw = AdamWOptions { moments: options.optimizer.moments(), ..AdamWOptions::default() };
         let mut trainer = Self {
             // First: a refusal leaves no file.
             samples: samples.map(|of| Sampler::new(of, &start, &folder, first)).transpose()?,
             log: StepLog::open(&folder.metrics(), first)?,
-            optimizer: AdamW::new(parameters.clone(), AdamWOptions::default()),
+            optimizer: AdamW::new(parameters.clone(), adamw),
             data: Loader::new(Arc::new(data), rows, options.seed),
             recipe: options.recipe.recipe(peak, steps),
             options: options.clone(),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bitnet_training::autograd::NoteFormat;
 use bitnet_training::trainer::{Length, OptimizerName, Preset, RecipeName, SampleOptions, TrainOptions};
 use clap::Args as ClapArgs;
 use clap::builder::NonEmptyStringValueParser;
@@ -43,6 +44,9 @@ pub(crate) struct TrainArgs {
     /// Parts in which the gradients of a step are computed: the same step in less memory
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count, allow_negative_numbers = true)]
     accumulate: usize,
+    /// How activations wait for the backward pass: f32, or bf16 in half the memory
+    #[arg(long, value_name = "TYPE", default_value_t = NoteFormat::Float32)]
+    activation_dtype: NoteFormat,
     /// Tokens of a sequence [default: 256, or the context of the model]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     seq_len: Option<usize>,
@@ -116,6 +120,7 @@ impl TrainArgs {
             learning_rate: self.lr.map(|lr| lr as f32),
             batch_tokens: self.batch_tokens,
             accumulate: self.accumulate,
+            notes: self.activation_dtype,
             seq_len: self.seq_len,
             seed: self.seed,
             eval_every: every(self.eval_every),

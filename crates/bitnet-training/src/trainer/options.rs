@@ -1,6 +1,7 @@
 //! How a model is trained.
 
 use super::{OptimizerName, RecipeName, SampleOptions};
+use crate::autograd::NoteFormat;
 use crate::guard::GuardOptions;
 use crate::{Error, Result};
 
@@ -37,6 +38,8 @@ pub struct TrainOptions {
     pub batch_tokens: usize,
     /// Parts in which the gradients of a step are computed, one after another: memory for one of them is enough.
     pub accumulate: usize,
+    /// How activations wait for the backward pass.
+    pub notes: NoteFormat,
     /// Tokens of a sequence; `None` is 256, or the context of the model if that is less.
     pub seq_len: Option<usize>,
     /// Of the order of the data. That of a new model is asked for where the model is.
@@ -63,6 +66,7 @@ impl Default for TrainOptions {
             learning_rate: None,
             batch_tokens: 4096,
             accumulate: 1,
+            notes: NoteFormat::Float32,
             seq_len: None,
             seed: 0,
             eval_every: None,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::options::MAX_NORM;
 use super::samples::Sampler;
 use super::{Observer, Progress, RolledBack, RunFolder, Start, TrainOptions, evaluation, state, step};
+use crate::autograd::with_notes;
 use crate::checkpoint::{Fingerprint, latest};
 use crate::data::{Dataset, Loader, PackOptions, Packing, TokenFile};
 use crate::guard::{Guard, Trouble, Verdict};
@@ -117,6 +118,7 @@ impl Trainer {
         fingerprint.set("steps", steps);
         fingerprint.set("sequences of a step", rows);
         fingerprint.set("accumulate", options.accumulate);
+        fingerprint.set("activation-dtype", options.notes);
         fingerprint.set("seed", options.seed);
 
         let saved = folder.store.resume(&fingerprint)?;
@@ -194,8 +196,9 @@ impl Trainer {
     fn advance(&mut self, observer: &mut dyn Observer) -> Result<Option<Metrics>> {
         let begun = Instant::now();
         let batch = self.data.next_batch();
-        let accumulate = self.options.accumulate;
-        let [loss, norm] = step::gradients(self.decoder(), &self.parameters, &batch, accumulate)?;
+        let TrainOptions { accumulate, notes, .. } = self.options;
+        let [loss, norm] =
+            with_notes(notes, || step::gradients(self.decoder(), &self.parameters, &batch, accumulate))?;
         if let Some(trouble) = self.trouble(loss, norm)? {
             self.roll_back(self.step + 1, trouble, observer)?;
             return Ok(None);

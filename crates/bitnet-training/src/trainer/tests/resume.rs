@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
+use crate::autograd::NoteFormat;
 use crate::trainer::OptimizerName;
 
 /// All figures but the speed.
@@ -30,14 +31,15 @@ fn six_steps_are_three_and_three_bit_for_bit() {
 }
 
 #[test]
-fn so_are_those_of_moments_in_eight_bits() {
+fn so_are_those_of_moments_in_eight_bits_and_activations_in_bfloat16() {
     let files = Files::new();
-    let small = TrainOptions { optimizer: OptimizerName::AdamW8Bit, ..options(6) };
+    let small =
+        TrainOptions { optimizer: OptimizerName::AdamW8Bit, notes: NoteFormat::BFloat16, ..options(6) };
     let mut whole = files.trainer("whole", &small, 2).unwrap();
     whole.run(&mut ()).unwrap();
     files.trainer("parts", &small, 1).unwrap().run(&mut StopAt(3)).unwrap();
     let error = files.trainer("parts", &options(6), 1).unwrap_err();
-    let fact = "optimizer was adamw-8bit and is adamw";
+    let fact = "activation-dtype was bf16 and is f32; optimizer was adamw-8bit and is adamw";
     assert!(error.to_string().ends_with(fact), "{error}");
     let mut second = files.trainer("parts", &small, 1).unwrap();
     second.run(&mut ()).unwrap();

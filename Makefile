@@ -26,6 +26,10 @@ BITNET := $(BIN)/bitnet$(EXE)
 COMPARE_VENV := .venv-compare
 COMPARE_PY := $(COMPARE_VENV)/$(notdir $(BIN))/python$(EXE)
 COMPARE_PIP := $(COMPARE_PY) -m pip --disable-pip-version-check --quiet
+# So has the PyTorch reference of training.
+TORCH_VENV := .venv-torch
+TORCH_PY := $(TORCH_VENV)/$(notdir $(BIN))/python$(EXE)
+TORCH_PIP := $(TORCH_PY) -m pip --disable-pip-version-check --quiet
 
 CARGO ?= cargo
 # Make it empty to let cargo write Cargo.lock while dependencies change.
@@ -146,6 +150,19 @@ bench-compare: $(COMPARE_VENV)/.compare $(VENV)/.wheel-release ## This engine be
 	$(COMPARE_PIP) install --force-reinstall --no-deps dist/*.whl
 	PYTHONPATH=benches/python $(COMPARE_PY) -m compare $(BENCH_ARGS)
 
+.PHONY: bench-train
+bench-train: $(TORCH_VENV)/.torch $(VENV)/.wheel-release ## A training step beside PyTorch's: speed, FLOP utilisation, memory
+	$(CARGO) build --release -p bitnet-benchmarks --example fma_peak $(CARGO_FLAGS)
+	PYTHONPATH=benches/python $(TORCH_PY) -m torch_training speed --bitnet $(BITNET) \
+		--fma-peak "$${CARGO_TARGET_DIR:-target}/release/examples/fma_peak$(EXE)" $(BENCH_ARGS)
+
+.PHONY: train-curve
+train-curve: $(TORCH_VENV)/.torch $(VENV)/.wheel-release ## Losses of training beside PyTorch's; BENCH_ARGS="--text FILE", options (--help)
+	PYTHONPATH=benches/python $(TORCH_PY) -m torch_training curve --bitnet $(BITNET) --work target/train-curve $(BENCH_ARGS)
+	$(CARGO) run --quiet -p bitnet-training --example compare_curves $(CARGO_FLAGS) -- docs/train-curve.svg \
+		"The tiny preset on Tiny Shakespeare" bitnet-rust=target/train-curve/bitnet/metrics.jsonl \
+		PyTorch=target/train-curve/pytorch/metrics.jsonl
+
 .PHONY: lint
 lint: lint-quick lint-stubs ## All linters
 
@@ -191,8 +208,8 @@ hooks: ## Run the linters before every commit
 	git config core.hooksPath .githooks
 
 .PHONY: clean
-clean: ## Remove both venvs, wheels and caches (`cargo clean` removes target/)
-	rm -rf $(VENV) $(COMPARE_VENV) dist target/wheel-dev .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove the venvs, wheels and caches (`cargo clean` removes target/)
+	rm -rf $(VENV) $(COMPARE_VENV) $(TORCH_VENV) dist target/wheel-dev .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # --- The virtual environment ----------------------------------------------------------------------
 
@@ -214,6 +231,12 @@ $(COMPARE_VENV)/.compare: $(VENV)/.base pyproject.toml
 	$(PYTHON) -m venv $(COMPARE_VENV)
 	$(COMPARE_PIP) install --upgrade "pip>=25.1,<27"
 	CMAKE_ARGS="-DGGML_NATIVE=ON" $(COMPARE_PIP) install --group compare
+	@touch $@
+
+$(TORCH_VENV)/.torch: $(VENV)/.base pyproject.toml
+	$(PYTHON) -m venv $(TORCH_VENV)
+	$(TORCH_PIP) install --upgrade "pip>=25.1,<27"
+	$(TORCH_PIP) install --group torch
 	@touch $@
 
 # One wheel is installed at a time: installing one makes the other's stamp void. A rebuilt wheel has

@@ -77,9 +77,24 @@ fn a_model_is_trained_and_runs_and_is_trained_on() {
 
     let (data, eval, tuned) = (files.path("train.txt"), files.path("eval.txt"), files.path("tuned"));
     let tune = ["train", "--init", &model, "--data", &data, "--eval", &eval, "-o", &tuned, "--seq-len", "32"];
-    let tune = [&tune[..], &["--batch-tokens", "128", "--steps", "8", "--lr", "1e-2", "--json"]].concat();
+    let options = [
+        "--accumulate",
+        "2",
+        "--optimizer",
+        "adamw-8bit",
+        "--sample-every",
+        "4",
+        "--sample-prompt",
+        "Number",
+    ];
+    let tune =
+        [&tune[..], &options, &["--batch-tokens", "128", "--steps", "8", "--lr", "1e-2", "--json"]].concat();
     let report_of_tuned: serde_json::Value = serde_json::from_str(&printed(&tune)).unwrap();
     assert!(loss(&report_of_tuned) < loss(&report), "{report_of_tuned}");
+    let samples = fs::read_to_string(files.path("tuned/samples.jsonl")).unwrap();
+    let steps =
+        samples.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].clone());
+    assert_eq!(steps.collect::<Vec<_>>(), [4, 8]);
     let table = printed(&[&tune[..tune.len() - 1], &["--resume"]].concat());
     assert!(
         table.contains("model ") && table.contains("evaluation ") && table.contains("of step 8"),
@@ -115,6 +130,9 @@ fn refusals_are_one_line_and_leave_no_run() {
             "sequences of 65 tokens do not fit the context of the model, 64",
         ),
         (&["--data", &train, "--recipe", "distill"], 2, "recipe must be b1.58 or finetune, not distill"),
+        (&["--data", &train, "--optimizer", "lion"], 2, "optimizer must be adamw or adamw-8bit, not lion"),
+        (&["--data", &train, "--accumulate", "65"], 2, "not 65 of 64 sequences"),
+        (&["--data", &train, "--sample-every", "3"], 2, "--sample-prompt <TEXT>"),
         (&["--data", &train, "--lr", "0"], 2, "a number above 0 is needed"),
         (&["--data", &train, "--steps", "0"], 2, "a whole number of at least 1 is needed"),
         (&["--data", &train, "--steps", "1", "--epochs", "1"], 2, "cannot be used with"),

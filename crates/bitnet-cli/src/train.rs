@@ -9,7 +9,8 @@ use bitnet_core::ThreadPool;
 use bitnet_inference::{Checkpoint, GgufOptions};
 use bitnet_training::data::{TokenCache, TokenFile};
 use bitnet_training::trainer::{
-    Observer, Outcome, Progress, RolledBack, RunFolder, Start, TrainOptions, Trained, Trainer, TrainingData,
+    Observer, Outcome, Progress, RolledBack, RunFolder, Sample, Start, TrainOptions, Trained, Trainer,
+    TrainingData,
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -113,6 +114,11 @@ impl Observer for Watcher {
         ));
         self.bar.set_position(metrics.step);
         if interrupt::is_pressed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn sample(&mut self, sample: &Sample) {
+        let Sample { step, prompt, text } = sample;
+        self.bar.suspend(|| output::note(&format!("step {step}: {prompt}{text}")));
     }
 
     fn rolled_back(&mut self, event: &RolledBack) {

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use bitnet_training::trainer::{Length, Preset, RecipeName, TrainOptions};
+use bitnet_training::autograd::NoteFormat;
+use bitnet_training::trainer::{Length, OptimizerName, Preset, RecipeName, SampleOptions, TrainOptions};
 use clap::Args as ClapArgs;
 use clap::builder::NonEmptyStringValueParser;
 
@@ -29,6 +30,8 @@ pub(crate) struct TrainArgs {
     preset: Option<Preset>,
     #[arg(long, value_name = "NAME", help = "b1.58 or finetune [default: finetune for a model, else b1.58]")]
     recipe: Option<RecipeName>,
+    #[arg(long, value_name = "NAME", default_value_t = OptimizerName::AdamW, help = "adamw, or adamw-8bit: less memory")]
+    optimizer: OptimizerName,
     /// Steps to train
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, conflicts_with = "epochs")]
     steps: Option<usize>,
@@ -38,6 +41,12 @@ pub(crate) struct TrainArgs {
     /// Tokens of a step
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = count, allow_negative_numbers = true)]
     batch_tokens: usize,
+    /// Parts in which the gradients of a step are computed: the same step in less memory
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count, allow_negative_numbers = true)]
+    accumulate: usize,
+    /// How activations wait for the backward pass: f32, or bf16 in half the memory
+    #[arg(long, value_name = "TYPE", default_value_t = NoteFormat::Float32)]
+    activation_dtype: NoteFormat,
     /// Tokens of a sequence [default: 256, or the context of the model]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     seq_len: Option<usize>,
@@ -53,6 +62,12 @@ pub(crate) struct TrainArgs {
     /// Steps between checkpoints; one is written at each evaluation, too [default: a tenth of all]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     save_every: Option<usize>,
+    /// Steps between texts of the model, which are shown and kept in DIR/samples.jsonl
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, requires = "sample_prompt")]
+    sample_every: Option<usize>,
+    /// What these texts continue
+    #[arg(long, value_name = "TEXT", requires = "sample_every", value_parser = NonEmptyStringValueParser::new())]
+    sample_prompt: Option<String>,
     /// Number of threads [default: the physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
@@ -101,12 +116,19 @@ impl TrainArgs {
                 None => Length::Epochs(self.epochs.unwrap_or(1.0)),
             },
             recipe: self.recipe.unwrap_or(default_recipe),
+            optimizer: self.optimizer,
             learning_rate: self.lr.map(|lr| lr as f32),
             batch_tokens: self.batch_tokens,
+            accumulate: self.accumulate,
+            notes: self.activation_dtype,
             seq_len: self.seq_len,
             seed: self.seed,
             eval_every: every(self.eval_every),
             save_every: every(self.save_every),
+            samples: self
+                .sample_every
+                .zip(self.sample_prompt.clone())
+                .map(|(steps, prompt)| SampleOptions { every: steps as u64, prompt }),
             ..TrainOptions::default()
         }
     }

@@ -7,6 +7,7 @@ use bitnet_inference::activation::{Activation, gelu, gelu_tanh, relu2, silu};
 use super::Variable;
 use super::elementwise::wanted;
 use super::floats::{Compute, by_elements, elements};
+use super::kept::Kept;
 use crate::{Error, Result};
 
 /// A nonlinearity and its derivative.
@@ -106,12 +107,14 @@ pub fn gate(activation: Activation, gate: &Variable, up: &Variable) -> Result<Va
         return Err(Error::Shape { what: "a gated branch".to_owned(), expected, got });
     }
     let shape = g.shape().clone();
+    let kept = [Kept::new(&g)?, Kept::new(&u)?];
     let (g, u) = (elements(&g)?, elements(&u)?);
     let y = by_elements(&Compute::new()?, &shape, |start, out| {
         dispatch!(activation, F => zip(out, &g[start..], &u[start..], |g, u| F::value(g) * u));
     })?;
     Ok(Variable::result(y, [gate, up], move |dy, [wants_gate, wants_up]| {
         let (compute, dy) = (Compute::new()?, elements(&dy)?);
+        let [g, u] = [kept[0].elements()?, kept[1].elements()?];
         let dgate = wanted(wants_gate, || {
             by_elements(&compute, &shape, |start, out| {
                 dispatch!(activation, F => zip(out, &g[start..], &u[start..], |g, u| F::slope(g) * u));

@@ -5,6 +5,7 @@ use bitnet_core::{Buffer, DisjointSlice, Tensor};
 use super::Variable;
 use super::elementwise::wanted;
 use super::floats::{Compute, by_rows, elements, uncleared};
+use super::kept::Kept;
 use crate::Result;
 
 /// Rows whose share of the gradient of the weight is added up before it meets the others.
@@ -17,11 +18,11 @@ const BLOCK: usize = 64;
 /// Errors: [`bitnet_core::Error::Shapes`], [`bitnet_core::Error::Rank`].
 pub fn rms_norm(x: &Variable, w: &Variable, eps: f32) -> Result<Variable> {
     let y = x.value().rms_norm(Some(&w.value()), eps)?;
-    let (x_value, w_value) = (x.value(), w.value());
+    let (x_value, w_value) = (Kept::new(&x.value())?, w.value());
     Ok(Variable::result(y, [x, w], move |dy, [wants_x, wants_w]| {
         let backward = RmsNormBackward {
             compute: Compute::new()?,
-            x: elements(&x_value)?,
+            x: x_value.elements()?,
             w: elements(&w_value)?,
             dy: elements(&dy)?,
             eps,

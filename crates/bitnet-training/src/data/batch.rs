@@ -36,6 +36,22 @@ impl Batch {
         self.is_learnt.iter().filter(|&&is_learnt| is_learnt).count()
     }
 
+    /// The batch in `count` parts of whole sequences, as equal as they can be; `count` is at most `rows`.
+    pub fn parts(&self, count: usize) -> impl Iterator<Item = Self> {
+        (0..count).map(move |part| {
+            let rows = self.rows * part / count..self.rows * (part + 1) / count;
+            let tokens = rows.start * self.seq_len..rows.end * self.seq_len;
+            Self {
+                rows: rows.len(),
+                seq_len: self.seq_len,
+                ids: self.ids[tokens.clone()].to_vec(),
+                targets: self.targets[tokens.clone()].to_vec(),
+                is_learnt: self.is_learnt[tokens.clone()].to_vec(),
+                positions: self.positions[tokens].to_vec(),
+            }
+        })
+    }
+
     /// The first token of its row that the token at `index` of `ids` sees.
     pub fn first_key(&self, index: usize) -> usize {
         index % self.seq_len - self.positions[index] as usize

@@ -6,6 +6,6 @@ mod record;
 mod smoothed;
 
 pub use self::curve::{Curve, Series};
-pub use self::log::{MetricsLog, read};
+pub use self::log::{Record, StepLog, read};
 pub use self::record::Metrics;
 pub use self::smoothed::smoothed;

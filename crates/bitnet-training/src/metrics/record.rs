@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::Record;
+
 /// What was measured at a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
@@ -20,6 +22,14 @@ pub struct Metrics {
     /// Loss on the data of evaluation behind this step, where it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_loss: Option<f64>,
+}
+
+impl Record for Metrics {
+    const NAME: &'static str = "metrics";
+
+    fn step(&self) -> u64 {
+        self.step
+    }
 }
 
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

@@ -1,7 +1,9 @@
 //! From gradients to new parameters.
 
 mod adamw;
+mod dynamic_code;
 mod gradients;
+mod moments;
 mod recipe;
 mod schedule;
 mod sgd;
@@ -10,6 +12,7 @@ mod update;
 
 pub use adamw::{AdamW, AdamWOptions};
 pub use gradients::{clip_factor, gradient_norm};
+pub use moments::MomentFormat;
 pub use recipe::Recipe;
 pub use schedule::{Fall, Schedule};
 pub use sgd::{Sgd, SgdOptions};

@@ -47,7 +47,7 @@ impl Optimizer for Sgd {
             let Some(gradient) = parameter.variable().gradient() else { continue };
             let kept =
                 if parameter.is_decayed() || decays_all { 1.0 - rate * rates.weight_decay } else { 1.0 };
-            update(parameter, &gradient, [velocity], |new, old, gradient, [velocity]| {
+            update(parameter, &gradient, 1, [velocity], |new, old, gradient, [velocity]| {
                 for (((new, old), g), u) in new.iter_mut().zip(old).zip(gradient).zip(velocity) {
                     let g = g * rates.gradient_factor;
                     *u = momentum * *u + g;

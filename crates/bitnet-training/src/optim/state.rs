@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bitnet_core::tensor::Element;
 use bitnet_core::{DType, Tensor};
 
 use crate::nn::Parameter;
@@ -26,21 +27,41 @@ pub(super) fn read_step(state: &State) -> Result<u64> {
     }
 }
 
+/// Values of a parameter's shape.
 pub(super) fn write(state: &mut State, parameter: &Parameter, what: &str, values: &[f32]) -> Result<()> {
-    let tensor = Tensor::from_vec(values.to_vec(), parameter.variable().dims())?;
-    state.insert(format!("{}.{what}", parameter.name()), tensor);
+    write_of(state, parameter, what, &parameter.variable().dims(), values.to_vec())
+}
+
+/// Values of another shape.
+pub(super) fn write_of<T: Element>(
+    state: &mut State,
+    parameter: &Parameter,
+    what: &str,
+    dims: &[usize],
+    values: Vec<T>,
+) -> Result<()> {
+    state.insert(format!("{}.{what}", parameter.name()), Tensor::from_vec(values, dims)?);
     Ok(())
 }
 
-/// Values of a parameter's shape.
+/// What [`write`] has written.
 pub(super) fn read(state: &State, parameter: &Parameter, what: &str) -> Result<Vec<f32>> {
+    read_of(state, parameter, what, &parameter.variable().dims())
+}
+
+/// What [`write_of`] has written.
+pub(super) fn read_of<T: Element>(
+    state: &State,
+    parameter: &Parameter,
+    what: &str,
+    dims: &[usize],
+) -> Result<Vec<T>> {
     let name = format!("{}.{what}", parameter.name());
     let tensor = find(state, &name)?;
-    let expected = parameter.variable().dims();
-    if tensor.dims() != expected {
-        return Err(Error::Shape { what: name, expected: expected.into(), got: tensor.shape().clone() });
+    if tensor.dims() != dims {
+        return Err(Error::Shape { what: name, expected: dims.into(), got: tensor.shape().clone() });
     }
-    Ok(tensor.to_f32()?)
+    Ok(tensor.to_vec()?)
 }
 
 fn find<'a>(state: &'a State, name: &str) -> Result<&'a Tensor> {

@@ -15,14 +15,14 @@ use super::Start;
 use super::run::{Trained, Trainer};
 use super::state::restore_parameters;
 use crate::checkpoint::SavedCheckpoint;
-use crate::metrics::{self, Curve};
+use crate::metrics::{self, Curve, Metrics};
 use crate::nn::Module;
 use crate::{Error, Result};
 
 impl Trainer {
     /// Writes the best model, and the curve.
     pub(super) fn finish(&mut self) -> Result<Trained> {
-        let metrics = metrics::read(&self.folder.metrics())?;
+        let metrics: Vec<Metrics> = metrics::read(&self.folder.metrics())?;
         self.write_curve(&metrics)?;
         let (mut model_step, mut eval_loss) = (self.step, self.eval_loss);
         if let Some(best) = self.folder.store.best()? {
@@ -40,7 +40,7 @@ impl Trainer {
         Ok(Trained { model, steps: self.step, model_step, loss, eval_loss })
     }
 
-    fn write_curve(&self, metrics: &[metrics::Metrics]) -> Result<()> {
+    fn write_curve(&self, metrics: &[Metrics]) -> Result<()> {
         let name = self.folder.path().file_name().unwrap_or_default().to_string_lossy();
         let chart = Curve::of_run(name, metrics).chart();
         let [svg_path, png_path] = self.folder.curves();
@@ -54,14 +54,18 @@ impl Start {
     ///
     /// Errors: those of [`convert`]; nothing is left then.
     pub fn write(&self, path: &Path, pool: &bitnet_core::ThreadPool) -> Result<()> {
+        let options = ConvertOptions::new(Target::Hf(HfForm::Master));
+        convert(&self.checkpoint()?, path, &options, pool, &mut |_, _| ControlFlow::Continue(()))?;
+        Ok(())
+    }
+
+    /// The model as it is now, in memory.
+    pub(super) fn checkpoint(&self) -> Result<Checkpoint> {
         let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
         for parameter in self.decoder.parameters() {
             tensors.insert(parameter.name().to_owned(), parameter.variable().value().to_dtype(DType::BF16)?);
         }
-        let model = Checkpoint::from_memory(&self.name, self.files.clone(), tensors);
-        let options = ConvertOptions::new(Target::Hf(HfForm::Master));
-        convert(&model, path, &options, pool, &mut |_, _| ControlFlow::Continue(()))?;
-        Ok(())
+        Ok(Checkpoint::from_memory(&self.name, self.files.clone(), tensors))
     }
 }
 

@@ -14,6 +14,7 @@ pub struct RunFolder {
 
 const CHECKPOINTS: &str = "checkpoints";
 const METRICS: &str = "metrics.jsonl";
+const SAMPLES: &str = "samples.jsonl";
 const MODEL: &str = "model";
 const SVG: &str = "loss.svg";
 const PNG: &str = "loss.png";
@@ -27,7 +28,9 @@ impl RunFolder {
         if has_any(&path.join(CHECKPOINTS))? {
             return Err(Error::checkpoint(path, "has a run already; resume it, or give another folder"));
         }
-        if let Some(name) = [METRICS, MODEL, SVG, PNG].into_iter().find(|name| path.join(name).exists()) {
+        if let Some(name) =
+            [METRICS, SAMPLES, MODEL, SVG, PNG].into_iter().find(|name| path.join(name).exists())
+        {
             return Err(Error::checkpoint(path.join(name), "is there already; give another folder"));
         }
         Self::open(path, keep)
@@ -57,6 +60,11 @@ impl RunFolder {
     /// The metrics of its steps.
     pub fn metrics(&self) -> PathBuf {
         self.path.join(METRICS)
+    }
+
+    /// What the model wrote meanwhile.
+    pub fn samples(&self) -> PathBuf {
+        self.path.join(SAMPLES)
     }
 
     /// The trained model.

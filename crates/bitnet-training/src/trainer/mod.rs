@@ -5,6 +5,7 @@
 //! | `tokens/` | the data as tokens, made once |
 //! | `checkpoints/` | what the run goes on from: see [`crate::checkpoint`] |
 //! | `metrics.jsonl` | a line for each step |
+//! | `samples.jsonl` | text of the model meanwhile, where that was asked for |
 //! | `loss.svg`, `loss.png` | its curve, at the end |
 //! | `model/` | the trained model, at the end: a master in bfloat16, which the engine runs |
 //!
@@ -14,10 +15,12 @@ mod evaluation;
 mod export;
 mod folder;
 mod observer;
+mod optimizer_name;
 mod options;
 mod preset;
 mod recipe_name;
 mod run;
+mod samples;
 mod start;
 mod state;
 mod step;
@@ -27,8 +30,10 @@ mod tests;
 
 pub use self::folder::RunFolder;
 pub use self::observer::{Observer, Progress, RolledBack};
+pub use self::optimizer_name::OptimizerName;
 pub use self::options::{Length, TrainOptions};
 pub use self::preset::Preset;
 pub use self::recipe_name::RecipeName;
 pub use self::run::{Outcome, Trained, Trainer, TrainingData};
+pub use self::samples::{Sample, SampleOptions};
 pub use self::start::Start;

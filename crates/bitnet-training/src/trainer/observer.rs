@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use super::Sample;
 use crate::guard::Trouble;
 use crate::metrics::Metrics;
 
@@ -12,6 +13,11 @@ pub trait Observer {
     fn step(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
         let _ = progress;
         ControlFlow::Continue(())
+    }
+
+    /// The model has written a text: see [`super::TrainOptions::samples`].
+    fn sample(&mut self, sample: &Sample) {
+        let _ = sample;
     }
 
     /// The run went back.

@@ -1,6 +1,7 @@
 //! How a model is trained.
 
-use super::RecipeName;
+use super::{OptimizerName, RecipeName, SampleOptions};
+use crate::autograd::NoteFormat;
 use crate::guard::GuardOptions;
 use crate::{Error, Result};
 
@@ -29,10 +30,16 @@ pub struct TrainOptions {
     pub length: Length,
     /// Learning rates and weight decay.
     pub recipe: RecipeName,
+    /// What moves the parameters.
+    pub optimizer: OptimizerName,
     /// The greatest learning rate; `None` is [`RecipeName::default_peak`].
     pub learning_rate: Option<f32>,
     /// Tokens of a step, to the next whole sequence below, at least one.
     pub batch_tokens: usize,
+    /// Parts in which the gradients of a step are computed, one after another: memory for one of them is enough.
+    pub accumulate: usize,
+    /// How activations wait for the backward pass.
+    pub notes: NoteFormat,
     /// Tokens of a sequence; `None` is 256, or the context of the model if that is less.
     pub seq_len: Option<usize>,
     /// Of the order of the data. That of a new model is asked for where the model is.
@@ -43,6 +50,8 @@ pub struct TrainOptions {
     pub save_every: Option<u64>,
     /// Checkpoints to keep beside the best.
     pub keep: usize,
+    /// Texts of the model meanwhile; they change nothing in the run.
+    pub samples: Option<SampleOptions>,
     /// What counts as going wrong.
     pub guard: GuardOptions,
 }
@@ -53,13 +62,17 @@ impl Default for TrainOptions {
         Self {
             length: Length::Epochs(1.0),
             recipe: RecipeName::B1_58,
+            optimizer: OptimizerName::AdamW,
             learning_rate: None,
             batch_tokens: 4096,
+            accumulate: 1,
+            notes: NoteFormat::Float32,
             seq_len: None,
             seed: 0,
             eval_every: None,
             save_every: None,
             keep: 2,
+            samples: None,
             guard: GuardOptions::default(),
         }
     }
@@ -89,9 +102,15 @@ impl TrainOptions {
         self.seq_len.unwrap_or(SEQ_LEN.min(context_length))
     }
 
-    /// Sequences of a step.
-    pub(super) fn rows(&self, seq_len: usize) -> usize {
-        (self.batch_tokens / seq_len.max(1)).max(1)
+    /// Sequences of a step. Errors: [`Error::InvalidOption`] for more parts than sequences.
+    pub(super) fn rows(&self, seq_len: usize) -> Result<usize> {
+        let rows = (self.batch_tokens / seq_len.max(1)).max(1);
+        if (1..=rows).contains(&self.accumulate) {
+            return Ok(rows);
+        }
+        let expected = "at least 1, and at most the sequences of a step";
+        let got = format!("{} of {rows} sequences", self.accumulate);
+        Err(Error::InvalidOption { name: "accumulate", expected, got })
     }
 
     /// Steps of a run on so many sequences.

@@ -10,11 +10,13 @@ use bitnet_core::tensor::with_threads;
 use serde::Serialize;
 
 use super::options::MAX_NORM;
+use super::samples::Sampler;
 use super::{Observer, Progress, RolledBack, RunFolder, Start, TrainOptions, evaluation, state, step};
+use crate::autograd::with_notes;
 use crate::checkpoint::{Fingerprint, latest};
 use crate::data::{Dataset, Loader, PackOptions, Packing, TokenFile};
 use crate::guard::{Guard, Trouble, Verdict};
-use crate::metrics::{Metrics, MetricsLog};
+use crate::metrics::{Metrics, StepLog};
 use crate::model::Decoder;
 use crate::nn::{Module, Parameter};
 use crate::optim::{AdamW, AdamWOptions, Optimizer, Rates, Recipe, clip_factor};
@@ -41,7 +43,8 @@ pub struct Trainer {
     pub(super) data: Loader,
     pub(super) eval: Option<Dataset>,
     pub(super) folder: RunFolder,
-    log: MetricsLog,
+    log: StepLog<Metrics>,
+    samples: Option<Sampler>,
     pub(super) fingerprint: Fingerprint,
     options: TrainOptions,
     pub(super) recipe: Recipe,
@@ -103,22 +106,30 @@ impl Trainer {
         let pack = PackOptions { seq_len, context_length, packing: Packing::Stream };
         let data = Dataset::new(files.train, &pack)?;
         let eval = (!files.eval.is_empty()).then(|| Dataset::new(files.eval, &pack)).transpose()?;
-        let rows = options.rows(seq_len);
+        let rows = options.rows(seq_len)?;
         let steps = options.steps(data.len(), rows);
         let peak = options.learning_rate.unwrap_or(options.recipe.default_peak());
         let parameters = start.decoder.parameters();
 
         let mut fingerprint = state::fingerprint(&start, &parameters, &data, eval.as_ref())?;
         fingerprint.set("recipe", options.recipe);
+        fingerprint.set("optimizer", options.optimizer);
         fingerprint.set("lr", peak);
         fingerprint.set("steps", steps);
         fingerprint.set("sequences of a step", rows);
+        fingerprint.set("accumulate", options.accumulate);
+        fingerprint.set("activation-dtype", options.notes);
         fingerprint.set("seed", options.seed);
 
         let saved = folder.store.resume(&fingerprint)?;
+        let first = saved.as_ref().map_or(0, |saved| saved.state.step);
+        let samples = options.samples.as_ref();
+        let adamw = AdamWOptions { moments: options.optimizer.moments(), ..AdamWOptions::default() };
         let mut trainer = Self {
-            log: MetricsLog::open(&folder.metrics(), saved.as_ref().map_or(0, |saved| saved.state.step))?,
-            optimizer: AdamW::new(parameters.clone(), AdamWOptions::default()),
+            // First: a refusal leaves no file.
+            samples: samples.map(|of| Sampler::new(of, &start, &folder, first)).transpose()?,
+            log: StepLog::open(&folder.metrics(), first)?,
+            optimizer: AdamW::new(parameters.clone(), adamw),
             data: Loader::new(Arc::new(data), rows, options.seed),
             recipe: options.recipe.recipe(peak, steps),
             options: options.clone(),
@@ -185,7 +196,9 @@ impl Trainer {
     fn advance(&mut self, observer: &mut dyn Observer) -> Result<Option<Metrics>> {
         let begun = Instant::now();
         let batch = self.data.next_batch();
-        let [loss, norm] = step::gradients(self.decoder(), &self.parameters, &batch)?;
+        let TrainOptions { accumulate, notes, .. } = self.options;
+        let [loss, norm] =
+            with_notes(notes, || step::gradients(self.decoder(), &self.parameters, &batch, accumulate))?;
         if let Some(trouble) = self.trouble(loss, norm)? {
             self.roll_back(self.step + 1, trouble, observer)?;
             return Ok(None);
@@ -208,6 +221,11 @@ impl Trainer {
         let (step, lr, grad_norm, eval_loss) = (self.step, learning_rate.into(), norm, self.eval_loss);
         let metrics = Metrics { step, loss, lr, grad_norm, tokens_per_s, eval_loss };
         self.log.append(&metrics)?;
+        if let Some(samples) = &mut self.samples
+            && let Some(sample) = samples.write(&self.start, self.step, &self.pool)?
+        {
+            observer.sample(&sample);
+        }
         if self.is_to_be_saved() {
             self.save()?;
         }
@@ -219,7 +237,8 @@ impl Trainer {
         let [every, _] = self.options.intervals(self.steps);
         let is_due = self.step.is_multiple_of(every) || self.step == self.steps;
         let eval = self.eval.as_ref().filter(|_| is_due);
-        eval.map(|eval| evaluation::loss(self.decoder(), &self.parameters, eval, self.rows)).transpose()
+        let rows = self.rows.div_ceil(self.options.accumulate);
+        eval.map(|eval| evaluation::loss(self.decoder(), &self.parameters, eval, rows)).transpose()
     }
 
     /// A state amid high losses may be the one that they come from: it is saved when they are over, and at the end.
@@ -254,6 +273,7 @@ impl Trainer {
         (self.guard, self.rate_factor) = (guard, rate_factor);
         self.folder.store.discard_after(self.step)?;
         self.log.truncate_after(self.step)?;
+        self.samples.as_mut().map_or(Ok(()), |samples| samples.forget_after(self.step))?;
         observer.rolled_back(&RolledBack { from, to: self.step, trouble, rate_factor });
         Ok(())
     }

@@ -130,6 +130,15 @@ impl Start {
         &self.decoder
     }
 
+    /// The token ids of a text. Errors: [`bitnet_inference::Error::Tokenizer`] where there is no tokenizer.
+    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let missing = || bitnet_inference::Error::Tokenizer {
+            path: self.name.clone(),
+            reason: "there is none".to_owned(),
+        };
+        Ok(self.tokenizer.as_ref().ok_or_else(missing)?.encode(text, true)?)
+    }
+
     /// What reads the data of this model, into `folder`.
     pub fn token_cache<'s>(&'s self, folder: &Path, pool: &'s ThreadPool) -> TokenCache<'s> {
         TokenCache {

@@ -1,5 +1,7 @@
 //! From a batch to gradients.
 
+use bitnet_core::Tensor;
+
 use crate::autograd::{Estimator, IGNORED, Segments};
 use crate::data::Batch;
 use crate::model::Decoder;
@@ -27,13 +29,25 @@ impl Inputs {
 
 /// Leaves the gradients of the mean loss on a batch with the parameters; gives the loss and the norm of all gradients,
 /// NaN where numbers ran out of bounds.
-pub(super) fn gradients(decoder: &Decoder, parameters: &[Parameter], batch: &Batch) -> Result<[f64; 2]> {
+///
+/// The batch is read in `parts`, whose gradients add up to those of the whole: each counts as much as it has to learn.
+pub(super) fn gradients(
+    decoder: &Decoder,
+    parameters: &[Parameter],
+    batch: &Batch,
+    parts: usize,
+) -> Result<[f64; 2]> {
     let compute = || {
-        let Inputs { targets, segments } = Inputs::of(batch)?;
         decoder.clear_gradients()?;
-        let loss = decoder.loss(&batch.ids, &targets, &segments, Estimator::Plain)?;
-        loss.backward()?;
-        Ok([loss.value().to_f32()?[0].into(), gradient_norm(parameters)?])
+        let mut sum = 0.0;
+        for part in batch.parts(parts) {
+            let Inputs { targets, segments } = Inputs::of(&part)?;
+            let share = part.learnt() as f64 / batch.learnt() as f64;
+            let loss = decoder.loss(&part.ids, &targets, &segments, Estimator::Plain)?;
+            loss.backward_with(Tensor::from_vec(vec![share as f32], [])?)?;
+            sum += share * f64::from(loss.value().to_f32()?[0]);
+        }
+        Ok([sum, gradient_norm(parameters)?])
     };
     compute().or_else(|error| Ok([nan_if_not_finite(error)?; 2]))
 }

@@ -19,6 +19,7 @@ use bitnet_core::{Buffer, PoolVec, Tensor};
 use self::backward::backward;
 use self::forward::forward;
 use super::floats::{Compute, elements};
+use super::kept::Kept;
 use super::{Segments, Variable};
 use crate::{Error, Result};
 
@@ -37,21 +38,19 @@ pub fn attention(
 ) -> Result<Variable> {
     let (q_value, k_value, v_value) = (q.value(), k.value(), v.value());
     let sizes = Sizes::new(&q_value, &k_value, &v_value, segments)?;
-    let input = Input {
-        sizes,
-        segments: segments.clone(),
-        scale,
-        q: elements(&q_value)?,
-        k: elements(&k_value)?,
-        v: elements(&v_value)?,
-    };
+    let segments = segments.clone();
+    let (of_q, of_k, of_v) = (elements(&q_value)?, elements(&k_value)?, elements(&v_value)?);
+    let input = Input { sizes, segments, scale, q: of_q, k: of_k, v: of_v };
     let (o, logs) = forward(&Compute::new()?, &input)?;
     let o = Tensor::from_pool(o, q_value.shape().clone())?;
-    let result = o.clone();
+    let segments = input.segments;
+    let kept = [Kept::new(&q_value)?, Kept::new(&k_value)?, Kept::new(&v_value)?, Kept::new(&o)?];
     Ok(Variable::result(o, [q, k, v], move |d_o, _| {
-        let output = Output { o: elements(&result)?, logs, d_o: elements(&d_o)? };
+        let [q, k, v, o] = kept.each_ref().map(Kept::elements);
+        let input = Input { sizes, segments, scale, q: q?, k: k?, v: v? };
+        let output = Output { o: o?, logs, d_o: elements(&d_o)? };
         let [dq, dk, dv] = backward(&Compute::new()?, &input, &output)?;
-        let Sizes { tokens, heads, kv_heads, head_dim } = input.sizes;
+        let Sizes { tokens, heads, kv_heads, head_dim } = sizes;
         let tensor = |d: PoolVec<f32>, heads: usize| Tensor::from_pool(d, [tokens, heads, head_dim]);
         Ok([Some(tensor(dq, heads)?), Some(tensor(dk, kv_heads)?), Some(tensor(dv, kv_heads)?)])
     }))

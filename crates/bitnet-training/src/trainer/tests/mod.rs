@@ -1,8 +1,10 @@
 //! Whole runs of a very small model.
 
+mod accumulate;
 mod export;
 mod refusals;
 mod resume;
+mod samples;
 mod trouble;
 
 use std::fs;

@@ -3,6 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
+use crate::autograd::NoteFormat;
+use crate::trainer::OptimizerName;
 
 /// All figures but the speed.
 fn figures(metrics: &[Metrics]) -> Vec<(u64, u64, u64, u64, Option<u64>)> {
@@ -26,6 +28,23 @@ fn six_steps_are_three_and_three_bit_for_bit() {
     assert_eq!(bits(&second), bits(&whole));
     assert_eq!(Trained { model: of_whole.model.clone(), ..of_parts }, of_whole);
     assert!(whole.step() == 6 && of_whole.loss.is_some_and(|loss| loss < 5.6), "{of_whole:?}");
+}
+
+#[test]
+fn so_are_those_of_moments_in_eight_bits_and_activations_in_bfloat16() {
+    let files = Files::new();
+    let small =
+        TrainOptions { optimizer: OptimizerName::AdamW8Bit, notes: NoteFormat::BFloat16, ..options(6) };
+    let mut whole = files.trainer("whole", &small, 2).unwrap();
+    whole.run(&mut ()).unwrap();
+    files.trainer("parts", &small, 1).unwrap().run(&mut StopAt(3)).unwrap();
+    let error = files.trainer("parts", &options(6), 1).unwrap_err();
+    let fact = "activation-dtype was bf16 and is f32; optimizer was adamw-8bit and is adamw";
+    assert!(error.to_string().ends_with(fact), "{error}");
+    let mut second = files.trainer("parts", &small, 1).unwrap();
+    second.run(&mut ()).unwrap();
+    assert_eq!(figures(&files.metrics("parts")), figures(&files.metrics("whole")));
+    assert_eq!(bits(&second), bits(&whole));
 }
 
 /// Panics at a step, as good as a kill.

@@ -17,6 +17,7 @@ mod elementwise;
 mod embedding;
 mod estimator;
 mod floats;
+mod low_rank;
 mod matmul;
 mod quantized_input;
 mod reduce;
@@ -24,6 +25,7 @@ mod rms_norm;
 mod rope;
 mod segments;
 mod shape;
+mod ternary_linear;
 mod variable;
 
 #[cfg(test)]
@@ -36,8 +38,10 @@ pub use cross_entropy::{IGNORED, linear_cross_entropy};
 pub use embedding::embedding;
 pub use estimator::Estimator;
 pub(crate) use floats::uncleared;
+pub use low_rank::add_low_rank;
 pub use quantized_input::QuantizedInput;
 pub use rms_norm::rms_norm;
 pub use rope::rope;
 pub use segments::Segments;
+pub use ternary_linear::ternary_linear;
 pub use variable::{Variable, no_grad};

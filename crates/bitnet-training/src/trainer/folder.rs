@@ -15,6 +15,7 @@ pub struct RunFolder {
 const CHECKPOINTS: &str = "checkpoints";
 const METRICS: &str = "metrics.jsonl";
 const MODEL: &str = "model";
+const ADAPTER: &str = "adapter";
 const SVG: &str = "loss.svg";
 const PNG: &str = "loss.png";
 
@@ -27,7 +28,9 @@ impl RunFolder {
         if has_any(&path.join(CHECKPOINTS))? {
             return Err(Error::checkpoint(path, "has a run already; resume it, or give another folder"));
         }
-        if let Some(name) = [METRICS, MODEL, SVG, PNG].into_iter().find(|name| path.join(name).exists()) {
+        if let Some(name) =
+            [METRICS, MODEL, ADAPTER, SVG, PNG].into_iter().find(|name| path.join(name).exists())
+        {
             return Err(Error::checkpoint(path.join(name), "is there already; give another folder"));
         }
         Self::open(path, keep)
@@ -64,7 +67,12 @@ impl RunFolder {
         self.path.join(MODEL)
     }
 
-    /// Where it is until it is whole.
+    /// The trained adapter, where that is what was trained.
+    pub fn adapter(&self) -> PathBuf {
+        self.path.join(ADAPTER)
+    }
+
+    /// Where either is until it is whole.
     pub(super) fn next_model(&self) -> PathBuf {
         self.path.join("model.new")
     }

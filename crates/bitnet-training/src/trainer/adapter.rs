@@ -39,7 +39,7 @@ impl Start {
     /// Errors: those of [`Model::load`] and [`Decoder::adapted`]; [`Error::InvalidOption`] for a rank or an alpha that
     /// cannot be.
     pub fn adapter(checkpoint: &Checkpoint, options: &LoraOptions, seed: u64) -> Result<Self> {
-        let model = Model::load(checkpoint, &*lent_threads()?)?;
+        let model = Model::load(checkpoint, &lent_threads()?)?;
         let sides = |linear: &Linear| linear.rows().min(linear.cols());
         let linears = model.blocks.iter().flat_map(bitnet_inference::model::Block::linears);
         options.check(linears.map(sides).min().unwrap_or(0))?;

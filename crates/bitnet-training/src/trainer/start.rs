@@ -52,7 +52,7 @@ impl Start {
         if is_master(checkpoint)? {
             return Self::of_master(checkpoint);
         }
-        let master = to_master(checkpoint, &*lent_threads()?).map_err(|error| match error {
+        let master = to_master(checkpoint, &lent_threads()?).map_err(|error| match error {
             bitnet_inference::Error::Lossy { path, reason } => {
                 Error::Unsupported { what: format!("{}: {reason}", path.display()) }
             }

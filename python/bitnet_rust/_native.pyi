@@ -81,6 +81,7 @@ def load(
     packing: Literal["bits2", "base3"] | None = None,
     gguf: str = "",
     activations: Literal["int8", "float"] | None = None,
+    adapter: str | PathLike[str] | None = None,
     parts: Sequence[ModelPart] | None = None,
 ) -> Model: ...
 def convert(
@@ -285,6 +286,7 @@ class ModelCache:
         packing: Literal["bits2", "base3"] | None = None,
         gguf: str = "",
         activations: Literal["int8", "float"] | None = None,
+        adapter: str | PathLike[str] | None = None,
     ) -> Model: ...
     def stats(self) -> dict[str, int]: ...
     def clear(self) -> None: ...

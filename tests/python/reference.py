@@ -224,7 +224,14 @@ class Decoder:
         return x if name is None else self.norm(x, f"{layer}.{name}")
 
     def linear(self, x: Array, name: str, rows: int) -> Array:
-        """The projection `name` with `rows` outputs: quantized, or float if it is named as not converted."""
+        """The projection `name` with `rows` outputs, and (x A^T) B^T where there are `lora_A` and `lora_B`."""
+        y = self.base_linear(x, name, rows)
+        if f"{name}.lora_A.weight" in self.tensors:
+            y = y + x @ self.tensors[f"{name}.lora_A.weight"].T @ self.tensors[f"{name}.lora_B.weight"].T
+        return y
+
+    def base_linear(self, x: Array, name: str, rows: int) -> Array:
+        """A projection alone: quantized, or float if it is named as not converted."""
         weight, bias = self.tensors[f"{name}.weight"], self.bias(name)
         if not is_converted(name, self.quantization):
             return x @ weight.T + bias

@@ -1,9 +1,13 @@
 //! The decode loop allocates nothing. Alone in its file: the count is of the whole process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bitnet_core::{DType, Tensor};
 use bitnet_inference::backend::Cut;
+use bitnet_inference::model::adapter::{AdapterConfig, tensor_names, write};
 use bitnet_inference::{LoadOptions, LoadedModel, MirostatOptions, Sampler, SamplingOptions};
 
 struct Counting;
@@ -36,8 +40,10 @@ fn a_token_allocates_nothing() {
 }
 
 fn decoding_a_token_allocates_nothing() {
-    for threads in [1, 2] {
-        let options = LoadOptions { threads: Some(threads), ..LoadOptions::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = Some(adapter(folder.path()));
+    for (threads, adapter) in [(1, None), (2, None), (1, adapter.clone()), (2, adapter)] {
+        let options = LoadOptions { threads: Some(threads), adapter, ..LoadOptions::default() };
         let model = LoadedModel::embedded(&options).unwrap();
         let mut sequence = model.backend().start(128).unwrap();
         sequence.feed(&[2043, 555, 695], 1).unwrap();
@@ -53,6 +59,22 @@ fn decoding_a_token_allocates_nothing() {
         decode(100);
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "{threads} threads");
     }
+}
+
+/// A folder with an adapter of every query and down projection of the embedded model.
+fn adapter(folder: &Path) -> PathBuf {
+    let mut tensors = BTreeMap::new();
+    for layer in 0..4 {
+        for (part, inputs) in [("self_attn.q_proj", 256), ("mlp.down_proj", 768)] {
+            let [a, b] = tensor_names(&format!("model.layers.{layer}.{part}"));
+            tensors.insert(a, Tensor::full([2, inputs], 0.01, DType::F32).unwrap());
+            tensors.insert(b, Tensor::full([256, 2], 0.01, DType::F32).unwrap());
+        }
+    }
+    let config = AdapterConfig { rank: 2, alpha: 4.0, is_rank_stabilized: false, base_model: String::new() };
+    let path = folder.join("adapter");
+    write(&path, &config, &tensors).unwrap();
+    path
 }
 
 /// Options of every kind that are to cost nothing; DRY, constraints and log-probabilities do.

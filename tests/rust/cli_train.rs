@@ -103,6 +103,39 @@ fn a_model_is_trained_and_runs_and_is_trained_on() {
 }
 
 #[test]
+fn an_adapter_is_trained_and_runs_beside_its_model() {
+    let files = Files::new();
+    let (data, eval, run, tiny) =
+        (files.path("train.txt"), files.path("eval.txt"), files.path("run"), tiny());
+    let train =
+        ["train", "--init", &tiny, "--lora", "2", "--lora-alpha", "8", "--data", &data, "--eval", &eval];
+    let small = ["--seq-len", "32", "--batch-tokens", "64", "--steps", "2", "--lr", "1e-3", "-o", &run];
+    let json = printed(&[&train[..], &small, &["--json"]].concat());
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let adapter = files.path("run/adapter");
+    assert_eq!(report["model"], adapter.as_str());
+    let count = |name: &str| report[name].as_u64().unwrap();
+    assert!(50 * count("trained_parameters") < count("parameters"), "{report}");
+    let table = printed(&[&train[..], &small, &["--resume"]].concat());
+    assert!(
+        table.contains("adapter ") && table.contains("trained ") && table.contains(" % of all"),
+        "{table}"
+    );
+
+    let beside = [&tiny, "--adapter", &adapter];
+    let evaluate = [&["eval"], &beside[..], &["--text", &eval, "--window", "32", "--json"]].concat();
+    let evaluated: serde_json::Value = serde_json::from_str(&printed(&evaluate)).unwrap();
+    let digits = |value: &serde_json::Value| format!("{:.4}", value.as_f64().unwrap());
+    assert_eq!(digits(&evaluated["perplexity"]), digits(&report["eval_perplexity"]));
+    printed(&[&["run"], &beside[..], &["-p", "Number 7", "-n", "4"]].concat());
+    let inspected = printed(&[&["inspect"], &beside[..]].concat());
+    assert!(inspected.contains("rank 2, alpha 8"), "{inspected}");
+    let none = files.path("none");
+    let line = refused(&["run", &tiny, "--adapter", &none, "-p", "Number"], 1);
+    assert!(line.contains("is no adapter"), "{line}");
+}
+
+#[test]
 fn a_run_goes_on_only_when_asked_to_and_as_it_began() {
     let files = Files::new();
     let begun = files.command("run", &["--steps", "2"]);
@@ -139,7 +172,8 @@ fn refusals_are_one_line_and_leave_no_run() {
         (&["--data", &train, "--preset", "tiny"], 2, "cannot be used with"),
         (&["--data", &train, "--init", &tiny()], 2, "--config and --preset are for new models"),
         (&["--data", &train, "--teacher", "x"], 2, "unexpected argument '--teacher'"),
-        (&["--data", &train, "--lora", "8"], 2, "unexpected argument '--lora'"),
+        (&["--data", &train, "--lora", "0"], 2, "a whole number of at least 1 is needed"),
+        (&["--data", &train, "--lora-alpha", "8"], 2, "--lora"),
         (&[], 2, "--data"),
     ] {
         let line = refused(&[&base[..], more].concat(), status);
@@ -149,7 +183,12 @@ fn refusals_are_one_line_and_leave_no_run() {
     let base = ["train", "--data", &train];
     for (more, status, fact) in [
         (&["-o", &run, "--preset", "huge"][..], 2, "preset must be tiny or mini, not huge"),
-        (&["-o", &run, "--init", &tiny()], 1, "packed weights"),
+        (&["-o", &run, "--lora", "8"], 2, "--lora adapts a model: give --init MODEL"),
+        (
+            &["-o", &run, "--init", &tiny(), "--lora", "129"],
+            2,
+            "--lora must be from 1 to the width of the narrowest",
+        ),
         (&["-o", &run, "--init", "/no/such/model"], 1, "no such model"),
         (&["-o", &run, "--config", "/no/such/config.json"], 1, "/no/such/config.json"),
         // As good as a folder that cannot be written, whoever runs this.

@@ -55,7 +55,8 @@ macro_rules! adds {
 #[cfg(target_arch = "x86_64")]
 fn widest() -> Adds {
     use std::arch::x86_64::{
-        _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps,
+        _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps,
+        _mm512_set1_ps,
     };
 
     #[target_feature(enable = "avx512f")]

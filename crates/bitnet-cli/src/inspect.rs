@@ -13,6 +13,7 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<(), Failure> {
         let options = LoadOptions {
             gguf: args.gguf.options,
             activations: args.activations.mode,
+            adapter: args.adapter.path,
             ..LoadOptions::default()
         };
         Ok(LoadedModel::load(args.model.as_deref(), &options)?.summary().clone())
@@ -55,6 +56,12 @@ fn rows(s: &Summary) -> Vec<(&'static str, String)> {
         ("special tokens", format!("begin {bos}, end {eos}")),
         ("chat template", if s.chat_template { "yes" } else { "no" }.to_owned()),
     ];
+    if let Some(adapter) = &s.adapter {
+        let share = 100.0 * adapter.parameters as f64 / (s.parameters + adapter.parameters) as f64;
+        let (rank, alpha, parameters) = (adapter.rank, adapter.alpha, grouped(adapter.parameters));
+        rows.push(("adapter", format!("{}, rank {rank}, alpha {alpha}", adapter.path)));
+        rows.push(("of the adapter", format!("{parameters} parameters, {share:.2} % of all")));
+    }
     rows.extend(s.decisions.iter().map(|decision| ("decided", decision.to_string())));
     rows
 }

@@ -57,10 +57,15 @@ pub(crate) fn train(args: &TrainArgs) -> Result<(), Failure> {
 /// The model to begin with.
 fn start(init: Init, seed: u64) -> bitnet_training::Result<Start> {
     match init {
-        Init::Master(model) => Start::master(&Checkpoint::find(Some(&model), &GgufOptions::default())?),
+        Init::Model(model) => Start::master(&find(&model)?),
+        Init::Adapter(model, lora) => Start::adapter(&find(&model)?, &lora, seed),
         Init::Config(path) => Start::config(&path, seed),
         Init::Preset(preset) => Start::preset(preset, seed),
     }
+}
+
+fn find(model: &str) -> bitnet_training::Result<Checkpoint> {
+    Ok(Checkpoint::find(Some(model), &GgufOptions::default())?)
 }
 
 /// The tokens of files, under a progress bar.
@@ -129,8 +134,14 @@ impl Observer for Watcher {
 
 fn rows(report: &Report) -> Vec<(&'static str, String)> {
     let Report { trained, eval_perplexity, rolled_back, seconds } = report;
+    let [of, all] = [trained.trained_parameters, trained.parameters];
+    let what = if of < all { "adapter" } else { "model" };
     let mut rows =
-        vec![("model", trained.model.display().to_string()), ("steps", grouped(trained.steps as usize))];
+        vec![(what, trained.model.display().to_string()), ("steps", grouped(trained.steps as usize))];
+    if of < all {
+        let share = 100.0 * of as f64 / all as f64;
+        rows.push(("trained", format!("{} parameters, {share:.2} % of all", grouped(of))));
+    }
     if let Some(loss) = trained.loss {
         rows.push(("loss", format!("{loss:.4} nats per token in the last step")));
     }

@@ -14,6 +14,7 @@ use crate::config::{ActivationMode, ModelConfig};
 use crate::embed::AskedPooling;
 use crate::generate::{GenerateOptions, Generation, Prompt, TokenStream};
 use crate::model::Model;
+use crate::model::adapter::Adapter;
 use crate::sample::Grammars;
 use crate::speculation::StepTimes;
 use crate::summary::Summary;
@@ -33,6 +34,8 @@ pub struct LoadOptions {
     pub gguf: GgufOptions,
     /// What ternary linears multiply; `None` takes what the checkpoint says.
     pub activations: Option<ActivationMode>,
+    /// Folder of an adapter to put beside the linears: see [`Adapter::open`].
+    pub adapter: Option<PathBuf>,
 }
 
 /// A model that is ready to run.
@@ -258,6 +261,9 @@ fn load(
     let mut model = Model::load(checkpoint, &pool)?;
     if let Some(mode) = options.activations {
         model.set_activations(mode);
+    }
+    if let Some(path) = &options.adapter {
+        model.set_adapter(Adapter::open(path)?)?;
     }
     let (config, summary) = (model.config.clone(), Summary::new(checkpoint, &model));
     Ok((config, summary, prepare(model, pool)?))

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Decision};
 use crate::config::{ScaleSense, WeightForm};
+use crate::model::adapter::{Adapter, AdapterSummary};
 use crate::model::{Linear, Model};
 use crate::rope::RopeScaling;
 use crate::tokenizer::Tokenizer;
@@ -68,6 +69,8 @@ pub struct Summary {
     pub eos: Vec<u32>,
     /// Whether the checkpoint has a chat template.
     pub chat_template: bool,
+    /// What is added to the linears, where something is; the other figures are without it.
+    pub adapter: Option<AdapterSummary>,
 }
 
 impl Summary {
@@ -131,6 +134,7 @@ impl Summary {
             bos: c.bos,
             eos: c.eos.clone(),
             chat_template: false,
+            adapter: model.adapter.as_ref().map(Adapter::summary),
         }
     }
 

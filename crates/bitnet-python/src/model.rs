@@ -39,11 +39,12 @@ pub(crate) struct Model {
 /// and values, "f32" (loses nothing), "f16" or "int8"; packing that of ternary weights, "bits2" or "base3", by default
 /// the faster one. gguf decides what a GGUF file leaves open, "activation=silu,i2_s=64,pre=qwen2,pooling=last" or a part
 /// of it; the decisions of summary() say what was. activations is what ternary weights multiply, "int8" or "float", by
-/// default what the checkpoint says. parts are ModelParts that run the layers one after another, with the same results.
+/// default what the checkpoint says. adapter is a folder with the adapter_config.json and adapter_model.safetensors of
+/// LoRA, which runs beside the model. parts are ModelParts that run the layers one after another, with the same results.
 /// Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError, HubError, OptionError.
 #[pyfunction]
 #[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None, gguf = "",
-                    activations = None, parts = None))]
+                    activations = None, adapter = None, parts = None))]
 #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
 pub(crate) fn load(
     py: Python<'_>,
@@ -54,9 +55,10 @@ pub(crate) fn load(
     packing: Option<&str>,
     gguf: &str,
     activations: Option<&str>,
+    adapter: Option<PathBuf>,
     parts: Option<Vec<ModelPart>>,
 ) -> Result<Model, Failure> {
-    let options = load_options(device, threads, kv_cache, packing, gguf, activations)?;
+    let options = load_options(device, threads, kv_cache, packing, gguf, activations, adapter)?;
     let name = path_or_id.map(model_name).transpose()?;
     let Some(parts) = parts else {
         return Ok(Model::new(py.detach(|| LoadedModel::load(name.as_deref(), &options))?));
@@ -269,12 +271,13 @@ pub(crate) fn load_options(
     packing: Option<&str>,
     gguf: &str,
     activations: Option<&str>,
+    adapter: Option<PathBuf>,
 ) -> Result<LoadOptions, Failure> {
     let threads = threads.map(|threads| count("threads", threads)).transpose()?;
     let packing = packing.map(str::parse).transpose()?;
     let cpu = CpuOptions { isa: None, packing, kv_cache: kv_cache.parse()? };
     let activations = activations.map(str::parse).transpose()?;
-    Ok(LoadOptions { device: device.parse()?, threads, cpu, gguf: gguf.parse()?, activations })
+    Ok(LoadOptions { device: device.parse()?, threads, cpu, gguf: gguf.parse()?, activations, adapter })
 }
 
 /// A path or a hub id as text.

@@ -34,7 +34,7 @@ impl ModelCache {
     ///
     /// Raises what load() raises, and OutOfMemoryError for a model that does not fit beside those in use.
     #[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None,
-                        gguf = "", activations = None))]
+                        gguf = "", activations = None, adapter = None))]
     #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
     fn get(
         &self,
@@ -46,8 +46,9 @@ impl ModelCache {
         packing: Option<&str>,
         gguf: &str,
         activations: Option<&str>,
+        adapter: Option<PathBuf>,
     ) -> Result<Model, Failure> {
-        let options = load_options(device, threads, kv_cache, packing, gguf, activations)?;
+        let options = load_options(device, threads, kv_cache, packing, gguf, activations, adapter)?;
         let name = path_or_id.map(model_name).transpose()?;
         Ok(Model::new(py.detach(|| self.models.get(name.as_deref(), &options))?))
     }

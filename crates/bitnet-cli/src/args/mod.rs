@@ -67,7 +67,7 @@ pub(crate) enum Command {
     /// Measure what quantization does to each layer of a float model, and to what it predicts
     #[command(after_help = QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
-    /// Train a model from scratch, or fine-tune a float master; can be stopped and resumed
+    /// Train a model from scratch, fine-tune one, or train an adapter for it; can be stopped and resumed
     #[command(after_help = TRAIN_EXAMPLES)]
     Train(TrainArgs),
     /// Look at this machine: instruction sets, read bandwidth, a self-test of every kernel
@@ -164,6 +164,8 @@ Examples:
   bitnet train --data texts.txt --eval other.txt --epochs 5 -o run           a new small model
   bitnet train --data texts.txt --config config.json --steps 2000 -o run     of another shape
   bitnet train --init ./master --data chats.jsonl --eval more.jsonl -o run   fine-tuning: answers alone are learnt
+  bitnet train --init ./model --lora 8 --data texts.txt -o run               an adapter beside a packed model
+  bitnet run ./model --adapter ./run/adapter -p \"Once upon a time\"
   bitnet train --data texts.txt --epochs 5 -o run --resume                   after Ctrl-C, or a kill
   bitnet run ./run/model -p \"Once upon a time\"
 

@@ -1,5 +1,6 @@
 //! Which model, and how it runs.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitnet_core::Device;
@@ -33,6 +34,16 @@ pub(crate) struct ModelArgs {
     gguf: GgufArgs,
     #[command(flatten)]
     activations: ActivationArgs,
+    #[command(flatten)]
+    adapter: AdapterArgs,
+}
+
+/// What is added to the linears.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(crate) struct AdapterArgs {
+    /// Folder of an adapter to run beside the model: adapter_config.json and adapter_model.safetensors
+    #[arg(long = "adapter", value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
 }
 
 /// What ternary linears multiply.
@@ -79,6 +90,11 @@ impl ModelArgs {
         self.model.as_deref()
     }
 
+    /// The folder of its adapter.
+    pub(crate) fn adapter(&self) -> Option<&Path> {
+        self.adapter.path.as_deref()
+    }
+
     /// How keys and values are stored.
     pub(crate) fn kv_type(&self) -> KvType {
         self.cpu.kv_cache
@@ -86,8 +102,15 @@ impl ModelArgs {
 
     /// Another model, to run beside this one.
     pub(crate) fn beside(&self, model: String) -> Self {
-        let (device, gguf, activations) = (self.device, GgufArgs::default(), ActivationArgs::default());
-        Self { model: Some(model), threads: self.threads, device, cpu: self.cpu, gguf, activations }
+        Self {
+            model: Some(model),
+            threads: self.threads,
+            device: self.device,
+            cpu: self.cpu,
+            gguf: GgufArgs::default(),
+            activations: ActivationArgs::default(),
+            adapter: AdapterArgs::default(),
+        }
     }
 
     /// Loads the model, unless Ctrl-C comes first.
@@ -98,6 +121,7 @@ impl ModelArgs {
             cpu: self.cpu.options(),
             gguf: self.gguf.options,
             activations: self.activations.mode,
+            adapter: self.adapter.path,
         };
         interrupt::or_done(move || Ok(LoadedModel::load(self.model.as_deref(), &options)?))
     }

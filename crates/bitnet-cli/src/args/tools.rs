@@ -8,7 +8,7 @@ use bitnet_quant::Precision;
 use clap::Args as ClapArgs;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::model::{ActivationArgs, CpuArgs, GgufArgs, ModelArgs};
+use super::model::{ActivationArgs, AdapterArgs, CpuArgs, GgufArgs, ModelArgs};
 use super::values::{batch, count, length, number, size, synthetic};
 
 #[derive(Debug, ClapArgs)]
@@ -20,6 +20,8 @@ pub(crate) struct InspectArgs {
     pub(crate) gguf: GgufArgs,
     #[command(flatten)]
     pub(crate) activations: ActivationArgs,
+    #[command(flatten)]
+    pub(crate) adapter: AdapterArgs,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

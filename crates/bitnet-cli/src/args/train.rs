@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bitnet_training::autograd::NoteFormat;
+use bitnet_training::nn::LoraOptions;
 use bitnet_training::trainer::{Length, OptimizerName, Preset, RecipeName, SampleOptions, TrainOptions};
 use clap::Args as ClapArgs;
 use clap::builder::NonEmptyStringValueParser;
@@ -20,9 +21,15 @@ pub(crate) struct TrainArgs {
     /// Files to evaluate on: the model with the least loss there is the one written
     #[arg(long, value_name = "FILE")]
     pub(crate) eval: Vec<PathBuf>,
-    /// scratch, or the float master to begin with: a folder or a hub id [default: scratch]
+    /// scratch, or the model to begin with, a float master or packed: a folder, a GGUF file or a hub id [default: scratch]
     #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     init: Option<String>,
+    /// Train adapters of this rank beside the model of --init, which stays as it is
+    #[arg(long, value_name = "RANK", value_parser = count, allow_negative_numbers = true)]
+    lora: Option<usize>,
+    /// Adapters count alpha / rank times [default: twice the rank]
+    #[arg(long, value_name = "A", value_parser = rate, allow_negative_numbers = true, requires = "lora")]
+    lora_alpha: Option<f64>,
     /// config.json of a new model; its tokenizer lies beside it, or is one of bytes
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     config: Option<PathBuf>,
@@ -50,7 +57,7 @@ pub(crate) struct TrainArgs {
     /// Tokens of a sequence [default: 256, or the context of the model]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     seq_len: Option<usize>,
-    /// The greatest learning rate [default: 1.5e-3 of b1.58, 2e-4 of finetune]
+    /// The greatest learning rate [default: 1.5e-3 of b1.58, 2e-4 of finetune, 2e-3 of adapters]
     #[arg(long, value_name = "F", value_parser = rate, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Seed of new weights and of the order of the data
@@ -85,8 +92,10 @@ pub(crate) struct TrainArgs {
 /// What a run begins with.
 #[derive(Debug)]
 pub(crate) enum Init {
-    /// A float master.
-    Master(String),
+    /// A model that is trained on.
+    Model(String),
+    /// A model that stays as it is, with an adapter.
+    Adapter(String, LoraOptions),
     /// A new model of a config.
     Config(PathBuf),
     /// A new model of a named shape.
@@ -96,9 +105,14 @@ pub(crate) enum Init {
 impl TrainArgs {
     /// What to begin with. Errors: a line for options that exclude each other.
     pub(crate) fn init(&self) -> Result<Init, String> {
-        let master = self.init.as_ref().filter(|init| *init != SCRATCH);
-        match (master, &self.config, self.preset) {
-            (Some(master), None, None) => Ok(Init::Master(master.clone())),
+        let model = self.init.as_ref().filter(|init| *init != SCRATCH);
+        let lora = self.lora.map(|rank| LoraOptions { rank, alpha: self.lora_alpha });
+        match (model, &self.config, self.preset) {
+            (Some(model), None, None) => Ok(match lora {
+                Some(lora) => Init::Adapter(model.clone(), lora),
+                None => Init::Model(model.clone()),
+            }),
+            (None, ..) if lora.is_some() => Err("--lora adapts a model: give --init MODEL".to_owned()),
             (Some(_), ..) => Err("--config and --preset are for new models, not for --init MODEL".to_owned()),
             (None, Some(config), _) => Ok(Init::Config(config.clone())),
             (None, None, preset) => Ok(Init::Preset(preset.unwrap_or(Preset::Tiny))),
@@ -108,8 +122,10 @@ impl TrainArgs {
     /// How to train.
     pub(crate) fn options(&self, init: &Init) -> TrainOptions {
         let every = |steps: Option<usize>| steps.map(|steps| steps as u64);
-        let default_recipe =
-            if matches!(init, Init::Master(_)) { RecipeName::Finetune } else { RecipeName::B1_58 };
+        let default_recipe = match init {
+            Init::Model(_) | Init::Adapter(..) => RecipeName::Finetune,
+            Init::Config(_) | Init::Preset(_) => RecipeName::B1_58,
+        };
         TrainOptions {
             length: match self.steps {
                 Some(steps) => Length::Steps(steps as u64),

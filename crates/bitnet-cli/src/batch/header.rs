@@ -1,6 +1,7 @@
 //! What the texts of a batch depend on, besides the prompts.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
 
 use bitnet_inference::{GenerateOptions, SamplingOptions};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,8 @@ pub(super) struct Header {
     /// Of the layout of these files.
     version: u32,
     model: Option<String>,
+    #[serde(default)]
+    adapter: Option<PathBuf>,
     /// Of the generation, all but seed and guesses.
     options: String,
     kv_cache: String,
@@ -38,6 +41,7 @@ impl Header {
         Self {
             version: Self::VERSION,
             model: args.model.name().map(str::to_owned),
+            adapter: args.model.adapter().map(Path::to_owned),
             options: format!("{without_seed:?}"),
             kv_cache: args.model.kv_type().to_string(),
             field: args.field.clone(),
@@ -65,6 +69,7 @@ mod tests {
         let header = |seed: Option<u64>, model: &str| Header {
             version: Header::VERSION,
             model: Some(model.to_owned()),
+            adapter: None,
             options: String::new(),
             kv_cache: "f32".to_owned(),
             field: "prompt".to_owned(),

@@ -56,7 +56,7 @@ enum Content<'m> {
 }
 
 /// What is stored in another type.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Types {
     /// Of embedding and head, where it changes.
     pub(super) head: Option<DType>,

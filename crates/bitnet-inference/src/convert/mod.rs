@@ -6,6 +6,7 @@ mod describe;
 mod gguf;
 mod head;
 mod hf;
+mod in_memory;
 mod losses;
 mod master;
 mod q6_k;
@@ -21,6 +22,7 @@ pub use self::describe::description;
 pub use self::gguf::GgufWeights;
 pub use self::head::HeadType;
 pub use self::hf::HfForm;
+pub use self::in_memory::to_master;
 use self::losses::Losses;
 use self::safetensors::{Spec, write_bytes};
 pub use self::target::Target;
@@ -148,6 +150,37 @@ impl Progress<'_> {
     }
 }
 
+/// What a Hugging Face folder will hold.
+struct Plan<'m> {
+    tensors: hf::Tensors<'m>,
+    /// Names and contents of all files beside them.
+    files: Vec<(&'static str, Vec<u8>)>,
+    /// Type of the embedding.
+    embedding: DType,
+    /// What is not kept.
+    lost: Vec<String>,
+}
+
+impl<'m> Plan<'m> {
+    /// Errors: [`Error::Lossy`] for what would be lost and may not be.
+    fn new(
+        checkpoint: &'m Checkpoint,
+        model: &'m Model,
+        form: HfForm,
+        types: hf::Types,
+        is_lossy: bool,
+    ) -> Result<Self> {
+        let mut losses = Losses::default();
+        let tensors = hf::Tensors::of(checkpoint, model, form, types, &mut losses)?;
+        let rope_scaling = describe::rope_scaling(checkpoint, &model.config, &mut losses)?;
+        let lost = losses.accept(checkpoint.path(), is_lossy)?;
+        let found = tensors.specs.iter().find(|spec| spec.name == EMBEDDING);
+        let embedding = found.map_or(DType::F32, |spec| spec.dtype);
+        let files = describe::files(checkpoint, model, form, embedding, rope_scaling)?;
+        Ok(Self { tensors, files, embedding, lost })
+    }
+}
+
 fn to_folder(
     checkpoint: &Checkpoint,
     model: &Model,
@@ -165,14 +198,10 @@ fn to_folder(
             return Err(Error::InvalidOption { name, expected, got: other.name().to_owned() });
         }
     };
-    let mut losses = Losses::default();
     let types = hf::Types { head, bf16_scales: options.bf16_scales };
-    let tensors = hf::Tensors::of(checkpoint, model, form, types, &mut losses)?;
-    let rope_scaling = describe::rope_scaling(checkpoint, &model.config, &mut losses)?;
-    let lost = losses.accept(checkpoint.path(), options.lossy)?;
+    let Plan { tensors, files: described, embedding, lost } =
+        Plan::new(checkpoint, model, form, types, options.lossy)?;
     let specs = &tensors.specs;
-    let embedding = specs.iter().find(|spec| spec.name == EMBEDDING).map_or(DType::F32, |spec| spec.dtype);
-    let described = describe::files(checkpoint, model, form, embedding, rope_scaling)?;
     progress.all = specs.iter().map(Spec::size_bytes).sum();
     let shard_bytes = options.shard_bytes.unwrap_or(ConvertOptions::SHARD_BYTES);
     let files = atomic_folder::write(path, |folder| {

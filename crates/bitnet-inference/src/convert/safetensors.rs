@@ -80,7 +80,7 @@ pub fn write_file<'d>(
 }
 
 /// Writes a JSON file.
-pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
     write_bytes(path, format!("{value:#}\n").as_bytes())
 }
 

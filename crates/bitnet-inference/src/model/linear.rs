@@ -30,6 +30,14 @@ impl Linear {
         }
     }
 
+    /// Number of inputs.
+    pub fn cols(&self) -> usize {
+        match self {
+            Self::Ternary(linear) => linear.weight().cols(),
+            Self::Float(linear) => linear.weight.cols(),
+        }
+    }
+
     /// Number of weights, the bias not counted.
     pub fn weights(&self) -> usize {
         match self {

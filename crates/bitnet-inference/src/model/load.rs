@@ -67,7 +67,8 @@ impl Model {
         let head = loader.head(&stored)?;
         loader.refuse_unused()?;
         let stored = loader.stored.get().unwrap_or(WeightForm::Master);
-        let mut model = Self { config, stored, decisions: Vec::new(), embedding, blocks, norm, head };
+        let mut model =
+            Self { config, stored, decisions: Vec::new(), embedding, blocks, norm, head, adapter: None };
         model.decide_activations();
         Ok(model)
     }

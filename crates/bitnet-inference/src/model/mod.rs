@@ -1,6 +1,7 @@
 //! Models: the parts of a decoder-only transformer with ternary linears.
 
 mod activations;
+pub mod adapter;
 pub(crate) mod exact;
 mod linear;
 mod linears;
@@ -9,6 +10,8 @@ mod part;
 
 use bitnet_core::FloatMatrix;
 use bitnet_quant::BitLinear;
+
+use self::adapter::Adapter;
 pub use linear::{FloatLinear, Linear};
 pub use part::{Ending, ModelPart};
 
@@ -49,6 +52,8 @@ pub struct Model {
     pub norm: Vec<f32>,
     /// The head, where it is not the embedding.
     pub head: Option<Linear>,
+    /// What is added to the linears, where something is: see [`Model::set_adapter`].
+    pub adapter: Option<Adapter>,
 }
 
 /// One transformer block:

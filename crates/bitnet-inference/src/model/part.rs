@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bitnet_core::FloatMatrix;
 
+use super::adapter::Adapter;
 use super::{Block, FloatLinear, Linear, Model};
 use crate::config::ModelConfig;
 
@@ -22,6 +23,8 @@ pub struct ModelPart {
     pub blocks: Vec<Block>,
     /// What follows the last layer, in the last part.
     pub ending: Option<Ending>,
+    /// What is added to the linears of the model, where something is.
+    pub adapter: Option<Adapter>,
 }
 
 /// What makes logits of the residual stream.
@@ -40,7 +43,7 @@ impl Model {
     pub fn split(self, cuts: &[usize]) -> Vec<ModelPart> {
         let ends: Vec<usize> = cuts.iter().copied().chain([self.config.layers]).collect();
         assert!(cuts.first() != Some(&0) && ends.is_sorted_by(|a, b| a < b), "cuts between layers: {cuts:?}");
-        let ModelPart { config, embedding, blocks, ending, .. } = self.into();
+        let ModelPart { config, embedding, blocks, ending, adapter, .. } = self.into();
         let (mut embedding, mut ending, mut blocks) = (embedding, ending, blocks.into_iter());
         let mut first = 0;
         let part = |end: usize| {
@@ -51,6 +54,7 @@ impl Model {
                 blocks: blocks.by_ref().take(layers.len()).collect(),
                 ending: if end == config.layers { ending.take() } else { None },
                 layers,
+                adapter: adapter.clone(),
             }
         };
         ends.into_iter().map(part).collect()
@@ -69,10 +73,17 @@ impl ModelPart {
 impl From<Model> for ModelPart {
     /// All of a model.
     fn from(model: Model) -> Self {
-        let Model { config, embedding, blocks, norm, head, .. } = model;
+        let Model { config, embedding, blocks, norm, head, adapter, .. } = model;
         let is_tied = head.is_none();
         let tied = || Linear::Float(FloatLinear { weight: embedding.clone(), bias: None });
         let ending = Ending { norm, head: head.unwrap_or_else(tied), is_tied };
-        Self { layers: 0..config.layers, config, embedding: Some(embedding), blocks, ending: Some(ending) }
+        Self {
+            layers: 0..config.layers,
+            config,
+            embedding: Some(embedding),
+            blocks,
+            ending: Some(ending),
+            adapter,
+        }
     }
 }

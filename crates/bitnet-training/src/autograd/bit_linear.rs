@@ -29,16 +29,10 @@ pub fn bit_linear(input: &QuantizedInput, w: &Variable, estimator: Estimator) ->
     }
     let compute = Compute::new()?;
     let matrix = quantize_matrix(&compute.pool, &elements(&master)?, cols, &TernaryOptions::default())?;
-    let mut dims = input.x.dims();
-    let last = dims.len() - 1;
-    dims[last] = rows;
     if estimator.lambda() < 1.0 {
-        return blended(input, w, &compute, &matrix, estimator.lambda(), dims);
+        return blended(input, w, &compute, &matrix, estimator.lambda());
     }
-    let tokens = input.quantized.tokens();
-    let mut y = uncleared(tokens * rows)?;
-    TernaryKernel::new(Isa::selected()?)?.matmul(&compute.pool, &matrix, &input.quantized, None, &mut y)?;
-    let y = Tensor::from_pool(y, dims)?;
+    let y = product(&compute, input, &matrix)?;
     if !is_recorded(&[&input.x, w]) {
         return Variable::constant(y);
     }
@@ -49,9 +43,9 @@ pub fn bit_linear(input: &QuantizedInput, w: &Variable, estimator: Estimator) ->
     };
     Ok(Variable::result(y, [x, w], move |dy, [wants_x, wants_w]| {
         let compute = Compute::new()?;
-        let dy = dy.reshape([tokens, rows])?;
-        let dx = wanted(wants_x, || Ok(dy.matmul(&weights(&compute, &matrix)?)?.reshape(x_dims)?))?;
+        let dx = wanted(wants_x, || input_gradient(&compute, &dy, &matrix, x_dims))?;
         let dw = wanted(wants_w, || {
+            let dy = dy.reshape([dy.len() / rows, rows])?;
             let dw = dy.transpose()?.matmul(&codes.dequantized(&compute)?)?;
             match clipped {
                 Some((master, limit)) => within(&compute, &dw, &master, limit * matrix.one_scale()?),
@@ -62,6 +56,32 @@ pub fn bit_linear(input: &QuantizedInput, w: &Variable, estimator: Estimator) ->
     }))
 }
 
+/// `Q(x) W^T`, `[.., rows]`.
+pub(super) fn product(compute: &Compute, input: &QuantizedInput, w: &TernaryMatrix) -> Result<Tensor> {
+    let mut y = uncleared(input.quantized.tokens() * w.rows())?;
+    TernaryKernel::new(Isa::selected()?)?.matmul(&compute.pool, w, &input.quantized, None, &mut y)?;
+    Ok(Tensor::from_pool(y, result_dims(input, w))?)
+}
+
+/// `dy W` in the shape of `x`.
+pub(super) fn input_gradient(
+    compute: &Compute,
+    dy: &Tensor,
+    w: &TernaryMatrix,
+    x_dims: Vec<usize>,
+) -> Result<Tensor> {
+    let dy = dy.reshape([dy.len() / w.rows(), w.rows()])?;
+    Ok(dy.matmul(&weights(compute, w)?)?.reshape(x_dims)?)
+}
+
+fn result_dims(input: &QuantizedInput, w: &TernaryMatrix) -> Vec<usize> {
+    let mut dims = input.x.dims();
+    if let Some(last) = dims.last_mut() {
+        *last = w.rows();
+    }
+    dims
+}
+
 /// The product of values between float and quantized.
 fn blended(
     input: &QuantizedInput,
@@ -69,7 +89,6 @@ fn blended(
     compute: &Compute,
     matrix: &TernaryMatrix,
     lambda: f32,
-    dims: Vec<usize>,
 ) -> Result<Variable> {
     let QuantizedInput { x, quantized, .. } = input;
     let (tokens, cols) = (quantized.tokens(), quantized.cols());
@@ -79,7 +98,7 @@ fn blended(
     let x_blend =
         blend(&x.value().reshape([tokens, cols])?, &Codes::new(compute, quantized)?.dequantized(compute)?)?;
     let w_blend = blend(&w.value(), &weights(compute, matrix)?)?;
-    let y = x_blend.matmul(&w_blend.transpose()?)?.reshape(dims)?;
+    let y = x_blend.matmul(&w_blend.transpose()?)?.reshape(result_dims(input, matrix))?;
     let x_dims = x.dims();
     Ok(Variable::result(y, [x, w], move |dy, [wants_x, wants_w]| {
         let dy = dy.reshape([tokens, w_blend.dims()[0]])?;

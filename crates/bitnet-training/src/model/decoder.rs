@@ -84,11 +84,13 @@ impl Decoder {
 }
 
 impl Module for Decoder {
+    /// Those that are trained: where adapters are, they alone.
     fn parameters(&self) -> Vec<Parameter> {
         let mut parameters = self.embedding.parameters();
         parameters.extend(self.blocks.iter().flat_map(Module::parameters));
         parameters.extend(self.norm.parameters());
         parameters.extend(self.head.parameters());
+        parameters.retain(|parameter| parameter.variable().wants_gradient());
         parameters
     }
 }

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bitnet_core::{DType, Tensor};
-use bitnet_inference::Checkpoint;
 use bitnet_inference::checkpoint::Stored;
 use bitnet_inference::config::{ActivationMode, ModelConfig};
-use bitnet_inference::model::{EMBEDDING, HEAD};
+use bitnet_inference::model::adapter::AdapterConfig;
+use bitnet_inference::model::{EMBEDDING, HEAD, Linear as LoadedLinear};
 use bitnet_inference::rope::RopeTable;
+use bitnet_inference::{Checkpoint, Model};
 
+use super::adapted::Adapting;
 use super::{Attention, Block, Decoder, Mlp, Projection};
 use crate::nn::{BitLinear, Embedding, Initializer, Linear, Parameter, RmsNorm};
 use crate::{Error, Result};
@@ -35,7 +37,7 @@ impl Decoder {
         if !has_head {
             used.borrow_mut().insert(format!("{HEAD}.weight"));
         }
-        let decoder = Builder { config: &config, source: &read }.decoder(has_head)?;
+        let decoder = Builder { config: &config, source: &read, adapting: None }.decoder(has_head)?;
         let used = used.borrow();
         match checkpoint.tensor_names().find(|name| !used.contains(*name)) {
             Some(name) => Err(Error::Unsupported { what: format!("a model with the tensor {name}") }),
@@ -52,7 +54,27 @@ impl Decoder {
             [len] => Initializer::ones(*len),
             _ => random.borrow_mut().normal(dims, 0.02),
         };
-        Builder { config, source: &draw }.decoder(config.tied_head == Some(false))
+        Builder { config, source: &draw, adapting: None }.decoder(config.tied_head == Some(false))
+    }
+
+    /// The model of a checkpoint, packed or a master, which stays as it is, with a new adapter beside each projection,
+    /// drawn by `seed`. `model` is the checkpoint's, loaded.
+    ///
+    /// Errors: [`Error::Unsupported`] for what is not trained; [`bitnet_quant::Error::Granularity`] for matrices of
+    /// several scales; [`Error::Inference`], [`Error::NotFinite`].
+    pub fn adapted(
+        checkpoint: &Checkpoint,
+        model: &Model,
+        config: &AdapterConfig,
+        seed: u64,
+    ) -> Result<Self> {
+        let read = |name: &str, dims: &[usize]| read(checkpoint, name, dims);
+        let adapting = Adapting::new(model, config, seed);
+        if matches!(model.head, Some(LoadedLinear::Ternary(_))) {
+            return Err(Error::Unsupported { what: "a ternary head".to_owned() });
+        }
+        let builder = Builder { config: &model.config, source: &read, adapting: Some(&adapting) };
+        builder.decoder(model.head.is_some())
     }
 }
 
@@ -81,19 +103,21 @@ struct Builder<'a> {
     config: &'a ModelConfig,
     /// The value of a parameter by its Hugging Face name and its shape.
     source: &'a dyn Fn(&str, &[usize]) -> Result<Tensor>,
+    /// What makes the projections where adapters alone are trained.
+    adapting: Option<&'a Adapting<'a>>,
 }
 
 impl Builder<'_> {
     fn decoder(&self, has_head: bool) -> Result<Decoder> {
         self.check()?;
         let c = self.config;
-        if has_head && c.quantization.converts(HEAD) {
+        if has_head && self.adapting.is_none() && c.quantization.converts(HEAD) {
             return Err(Error::Unsupported { what: "a ternary head".to_owned() });
         }
         let table = (self.source)(EMBEDDING, &[c.vocab_size, c.hidden_size])?;
         let rope = RopeTable::new(c.rope_theta, &c.rope_scaling, c.head_dim, c.context_length);
         Ok(Decoder {
-            embedding: Embedding { weight: Parameter::undecayed(EMBEDDING, table)? },
+            embedding: Embedding { weight: self.parameter(EMBEDDING, table, Parameter::undecayed)? },
             blocks: (0..c.layers).map(|layer| self.block(layer)).collect::<Result<_>>()?,
             norm: self.norm("model.norm", c.hidden_size)?,
             head: has_head.then(|| self.linear(HEAD, c.vocab_size, c.hidden_size)).transpose()?,
@@ -159,10 +183,14 @@ impl Builder<'_> {
     fn norm(&self, name: &str, width: usize) -> Result<RmsNorm> {
         let name = format!("{name}.weight");
         let value = (self.source)(&name, &[width])?;
-        Ok(RmsNorm { weight: Parameter::undecayed(name, value)?, eps: self.config.rms_norm_eps })
+        let weight = self.parameter(&name, value, Parameter::undecayed)?;
+        Ok(RmsNorm { weight, eps: self.config.rms_norm_eps })
     }
 
     fn projection(&self, name: &str, outputs: usize, inputs: usize) -> Result<Projection> {
+        if let Some(adapting) = self.adapting {
+            return adapting.projection(name, [outputs, inputs], self.source);
+        }
         let linear = self.linear(name, outputs, inputs)?;
         if self.config.quantization.converts(name) {
             return Ok(Projection::Bit(BitLinear { weight: linear.weight, bias: linear.bias }));
@@ -173,6 +201,16 @@ impl Builder<'_> {
     fn linear(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
         let name = format!("{name}.weight");
         let value = (self.source)(&name, &[outputs, inputs])?;
-        Ok(Linear { weight: Parameter::decayed(name, value)?, bias: None })
+        Ok(Linear { weight: self.parameter(&name, value, Parameter::decayed)?, bias: None })
+    }
+
+    /// A parameter that is trained, unless adapters alone are.
+    fn parameter(
+        &self,
+        name: &str,
+        value: Tensor,
+        trained: impl Fn(String, Tensor) -> Result<Parameter>,
+    ) -> Result<Parameter> {
+        if self.adapting.is_some() { Parameter::frozen(name, value) } else { trained(name.to_owned(), value) }
     }
 }

@@ -1,10 +1,12 @@
 //! The decoder transformer of a checkpoint, to be trained.
 
+mod adapted;
 mod block;
 mod decoder;
 mod load;
 mod projection;
 
+pub use adapted::AdaptedLinear;
 pub use block::{Attention, Block, Mlp};
 pub use decoder::Decoder;
 pub use projection::{Projection, ProjectionInput};

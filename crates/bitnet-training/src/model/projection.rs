@@ -1,7 +1,8 @@
-//! The linears of a block: ternary, or floats where the config exempts them.
+//! The linears of a block: ternary, or floats where the config exempts them; trained, or with an adapter that is.
 
 use std::cell::OnceCell;
 
+use super::AdaptedLinear;
 use crate::autograd::{Estimator, QuantizedInput};
 use crate::nn::{BitLinear, Linear, Module, Parameter};
 use crate::{Result, Variable};
@@ -13,6 +14,8 @@ pub enum Projection {
     Bit(BitLinear),
     /// An ordinary linear.
     Float(Linear),
+    /// One that stays as it is, whose adapter is trained.
+    Adapted(AdaptedLinear),
 }
 
 impl Projection {
@@ -21,6 +24,7 @@ impl Projection {
         match self {
             Self::Bit(linear) => linear.forward_quantized(input.quantized()?, estimator),
             Self::Float(linear) => linear.forward(&input.x),
+            Self::Adapted(linear) => linear.forward(input),
         }
     }
 }
@@ -30,6 +34,7 @@ impl Module for Projection {
         match self {
             Self::Bit(linear) => linear.parameters(),
             Self::Float(linear) => linear.parameters(),
+            Self::Adapted(linear) => linear.parameters(),
         }
     }
 }
@@ -47,7 +52,11 @@ impl ProjectionInput {
         Self { x, quantized: OnceCell::new() }
     }
 
-    fn quantized(&self) -> Result<&QuantizedInput> {
+    pub(super) fn x(&self) -> &Variable {
+        &self.x
+    }
+
+    pub(super) fn quantized(&self) -> Result<&QuantizedInput> {
         if let Some(quantized) = self.quantized.get() {
             return Ok(quantized);
         }

@@ -4,7 +4,7 @@ use bitnet_core::Tensor;
 
 use crate::{Result, Variable};
 
-/// A leaf with a name. Clones are the same parameter.
+/// A leaf, or a constant, with a name. Clones are the same parameter.
 #[derive(Debug, Clone)]
 pub struct Parameter {
     name: String,
@@ -15,7 +15,8 @@ pub struct Parameter {
 impl Parameter {
     /// The weights of a linear, which weight decay pulls to 0.
     ///
-    /// Errors: [`bitnet_core::Error::DType`] unless they are float32; the same for [`Self::undecayed`].
+    /// Errors: [`bitnet_core::Error::DType`] unless they are float32; the same for [`Self::undecayed`] and
+    /// [`Self::frozen`].
     pub fn decayed(name: impl Into<String>, value: Tensor) -> Result<Self> {
         Ok(Self { name: name.into(), variable: Variable::leaf(value)?, is_decayed: true })
     }
@@ -25,12 +26,17 @@ impl Parameter {
         Ok(Self { name: name.into(), variable: Variable::leaf(value)?, is_decayed: false })
     }
 
+    /// Whatever stays as it is: a constant.
+    pub fn frozen(name: impl Into<String>, value: Tensor) -> Result<Self> {
+        Ok(Self { name: name.into(), variable: Variable::constant(value)?, is_decayed: false })
+    }
+
     /// Its name in checkpoints.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The leaf.
+    /// The leaf, or the constant.
     pub fn variable(&self) -> &Variable {
         &self.variable
     }

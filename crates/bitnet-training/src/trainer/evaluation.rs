@@ -10,9 +10,10 @@ use crate::model::Decoder;
 use crate::nn::Parameter;
 
 /// Mean negative log-likelihood, nats per token, of all that is to be learnt in `data`, by the model as it is written:
-/// with its parameters rounded to bfloat16. `rows` sequences are read at once. NaN where the model is not finite.
-pub(super) fn loss(decoder: &Decoder, parameters: &[Parameter], data: &Dataset, rows: usize) -> Result<f64> {
-    rounded(parameters, || {
+/// with the parameters `written` rounded to bfloat16. `rows` sequences are read at once. NaN where the model is not
+/// finite.
+pub(super) fn loss(decoder: &Decoder, written: &[Parameter], data: &Dataset, rows: usize) -> Result<f64> {
+    rounded(written, || {
         let (mut sum, mut tokens) = (0.0, 0);
         for batch in data.batches(rows) {
             let Inputs { targets, segments } = Inputs::of(&batch)?;

@@ -31,13 +31,15 @@ impl Trainer {
             (model_step, eval_loss) = (best.state.step, best.state.eval_loss);
         }
         // Whole before the model of an earlier end gives way to it.
-        let [model, next] = [self.folder.model(), self.folder.next_model()];
+        let model = if self.start.is_adapter() { self.folder.adapter() } else { self.folder.model() };
+        let next = self.folder.next_model();
         remove(&next)?;
         self.start.write(&next, &self.pool)?;
         remove(&model)?;
         fs::rename(&next, &model).map_err(|error| Error::io(&model, error))?;
         let loss = metrics.last().map(|last| last.loss);
-        Ok(Trained { model, steps: self.step, model_step, loss, eval_loss })
+        let [trained_parameters, parameters] = self.parameter_counts();
+        Ok(Trained { model, steps: self.step, model_step, loss, eval_loss, trained_parameters, parameters })
     }
 
     fn write_curve(&self, metrics: &[Metrics]) -> Result<()> {
@@ -50,10 +52,14 @@ impl Trainer {
 }
 
 impl Start {
-    /// Writes the model as it is now to a new folder: a master in bfloat16 with config, tokenizer and chat template.
+    /// Writes the model as it is now to a new folder: a master in bfloat16 with config, tokenizer and chat template; or the
+    /// adapter, where that is what is trained.
     ///
-    /// Errors: those of [`convert`]; nothing is left then.
+    /// Errors: those of [`convert`] and of the system; nothing is left then.
     pub fn write(&self, path: &Path, pool: &bitnet_core::ThreadPool) -> Result<()> {
+        if let Some(adaptation) = &self.adaptation {
+            return self.write_adapter(path, adaptation);
+        }
         let options = ConvertOptions::new(Target::Hf(HfForm::Master));
         convert(&self.checkpoint()?, path, &options, pool, &mut |_, _| ControlFlow::Continue(()))?;
         Ok(())

@@ -16,6 +16,7 @@ const CHECKPOINTS: &str = "checkpoints";
 const METRICS: &str = "metrics.jsonl";
 const SAMPLES: &str = "samples.jsonl";
 const MODEL: &str = "model";
+const ADAPTER: &str = "adapter";
 const SVG: &str = "loss.svg";
 const PNG: &str = "loss.png";
 
@@ -29,7 +30,7 @@ impl RunFolder {
             return Err(Error::checkpoint(path, "has a run already; resume it, or give another folder"));
         }
         if let Some(name) =
-            [METRICS, SAMPLES, MODEL, SVG, PNG].into_iter().find(|name| path.join(name).exists())
+            [METRICS, SAMPLES, MODEL, ADAPTER, SVG, PNG].into_iter().find(|name| path.join(name).exists())
         {
             return Err(Error::checkpoint(path.join(name), "is there already; give another folder"));
         }
@@ -72,7 +73,12 @@ impl RunFolder {
         self.path.join(MODEL)
     }
 
-    /// Where it is until it is whole.
+    /// The trained adapter, where that is what was trained.
+    pub fn adapter(&self) -> PathBuf {
+        self.path.join(ADAPTER)
+    }
+
+    /// Where either is until it is whole.
     pub(super) fn next_model(&self) -> PathBuf {
         self.path.join("model.new")
     }

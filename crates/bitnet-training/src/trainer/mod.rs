@@ -8,9 +8,12 @@
 //! | `samples.jsonl` | text of the model meanwhile, where that was asked for |
 //! | `loss.svg`, `loss.png` | its curve, at the end |
 //! | `model/` | the trained model, at the end: a master in bfloat16, which the engine runs |
+//! | `adapter/` | in its place, where an adapter was trained: the files of PEFT, which the engine runs beside the model |
 //!
-//! Losses of evaluation are those of the model as it will be written: with its parameters rounded to bfloat16.
+//! Losses of evaluation are those of what will be written: the parameters of a model are rounded to bfloat16 for them,
+//! those of an adapter are not.
 
+mod adapter;
 mod evaluation;
 mod export;
 mod folder;

@@ -32,7 +32,7 @@ pub struct TrainOptions {
     pub recipe: RecipeName,
     /// What moves the parameters.
     pub optimizer: OptimizerName,
-    /// The greatest learning rate; `None` is [`RecipeName::default_peak`].
+    /// The greatest learning rate; `None` is [`super::Start::default_peak`].
     pub learning_rate: Option<f32>,
     /// Tokens of a step, to the next whole sequence below, at least one.
     pub batch_tokens: usize,

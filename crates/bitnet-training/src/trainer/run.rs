@@ -76,7 +76,7 @@ pub enum Outcome {
 /// What a run has made.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trained {
-    /// The folder of the model.
+    /// The folder of the model, or of the adapter where that is what was trained.
     pub model: PathBuf,
     /// Steps of the run.
     pub steps: u64,
@@ -86,6 +86,10 @@ pub struct Trained {
     pub loss: Option<f64>,
     /// Loss of the model on the data of evaluation, nats per token.
     pub eval_loss: Option<f64>,
+    /// Parameters that were trained.
+    pub trained_parameters: usize,
+    /// All of them.
+    pub parameters: usize,
 }
 
 impl Trainer {
@@ -108,7 +112,7 @@ impl Trainer {
         let eval = (!files.eval.is_empty()).then(|| Dataset::new(files.eval, &pack)).transpose()?;
         let rows = options.rows(seq_len)?;
         let steps = options.steps(data.len(), rows);
-        let peak = options.learning_rate.unwrap_or(options.recipe.default_peak());
+        let peak = options.learning_rate.unwrap_or(start.default_peak(options.recipe));
         let parameters = start.decoder.parameters();
 
         let mut fingerprint = state::fingerprint(&start, &parameters, &data, eval.as_ref())?;
@@ -158,6 +162,13 @@ impl Trainer {
     /// The model as it is now.
     pub fn decoder(&self) -> &Decoder {
         &self.start.decoder
+    }
+
+    /// Parameters that are trained, and all of them.
+    pub fn parameter_counts(&self) -> [usize; 2] {
+        let trained = self.parameters.iter().map(|parameter| parameter.variable().value().len()).sum();
+        let frozen = self.start.adaptation.as_ref().map_or(0, |adaptation| adaptation.base_weights);
+        [trained, trained + frozen]
     }
 
     /// Steps of the whole run.
@@ -238,7 +249,9 @@ impl Trainer {
         let is_due = self.step.is_multiple_of(every) || self.step == self.steps;
         let eval = self.eval.as_ref().filter(|_| is_due);
         let rows = self.rows.div_ceil(self.options.accumulate);
-        eval.map(|eval| evaluation::loss(self.decoder(), &self.parameters, eval, rows)).transpose()
+        // An adapter is written as it is.
+        let written = if self.start.is_adapter() { &[] } else { &self.parameters[..] };
+        eval.map(|eval| evaluation::loss(self.decoder(), written, eval, rows)).transpose()
     }
 
     /// A state amid high losses may be the one that they come from: it is saved when they are over, and at the end.

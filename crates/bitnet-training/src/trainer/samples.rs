@@ -50,10 +50,13 @@ pub(super) struct Sampler {
 impl Sampler {
     /// For a run that goes on behind `step`.
     ///
-    /// Errors: [`Error::InvalidOption`], also for a prompt that leaves no room in the context; those of tokenizers and
+    /// Errors: [`Error::InvalidOption`], also where an adapter is trained, and for a prompt that leaves no room in the context; those of tokenizers and
     /// of [`StepLog::open`].
     pub(super) fn new(options: &SampleOptions, start: &Start, folder: &RunFolder, step: u64) -> Result<Self> {
         let invalid = |name, expected, got: String| Err(Error::InvalidOption { name, expected, got });
+        if start.is_adapter() {
+            return invalid("sample-every", "nothing while an adapter is trained", options.every.to_string());
+        }
         if options.every == 0 {
             return invalid("sample-every", "at least 1", "0".to_owned());
         }

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bitnet_core::{Buffer, ThreadPool};
-use bitnet_inference::checkpoint::map_file;
-use bitnet_inference::convert::{HfForm, Target, description, refuse_unwritten};
+use bitnet_core::tensor::lent_threads;
+use bitnet_core::{Buffer, DType, ThreadPool};
+use bitnet_inference::checkpoint::{Stored, map_file};
+use bitnet_inference::convert::{HfForm, Target, description, refuse_unwritten, to_master};
 use bitnet_inference::{ChatTemplate, Checkpoint, ModelConfig, Tokenizer};
 use serde_json::{Map, Value, json};
 
 use super::Preset;
+use super::adapter::Adaptation;
 use crate::data::TokenCache;
 use crate::mapped::mapped;
 use crate::model::Decoder;
@@ -34,21 +36,35 @@ pub struct Start {
     template: ChatTemplate,
     /// What ends a document.
     end: Option<u32>,
+    /// Where an adapter is trained, and not the model.
+    pub(super) adaptation: Option<Adaptation>,
 }
 
 impl Start {
-    /// The model of a float master.
+    /// The model of a checkpoint: a float master, or packed, as a folder of either dialect or as a GGUF file.
     ///
-    /// Errors: those of [`Decoder::from_checkpoint`]; [`Error::Unsupported`] for a GGUF file; those of
-    /// [`refuse_unwritten`].
+    /// Packed weights begin as masters in bfloat16 that ternarise to exactly their codes and scales: see [`to_master`]. So
+    /// the first forward pass is that of the packed model, bit for bit.
+    ///
+    /// Errors: those of [`Decoder::from_checkpoint`], [`to_master`] and [`refuse_unwritten`]; [`Error::Unsupported`] for
+    /// packed weights that no master gives.
     pub fn master(checkpoint: &Checkpoint) -> Result<Self> {
-        let decoder = Decoder::from_checkpoint(checkpoint)?;
-        let files = description(checkpoint)?;
-        if !files.contains_key(CONFIG) {
-            let what = format!("{}; convert it to a bf16 folder first", checkpoint.path().display());
-            return Err(Error::Unsupported { what });
+        if is_master(checkpoint)? {
+            return Self::of_master(checkpoint);
         }
-        Self::new(checkpoint, decoder, files)
+        let master = to_master(checkpoint, lent_threads()?.as_ref()).map_err(|error| match error {
+            bitnet_inference::Error::Lossy { path, reason } => {
+                Error::Unsupported { what: format!("{}: {reason}", path.display()) }
+            }
+            error => error.into(),
+        });
+        Self::of_master(&master?)
+    }
+
+    fn of_master(checkpoint: &Checkpoint) -> Result<Self> {
+        let decoder = Decoder::from_checkpoint(checkpoint)?;
+        refuse_unwritten(checkpoint, decoder.config(), Target::Hf(HfForm::Master))?;
+        Self::new(checkpoint, decoder, description(checkpoint)?)
     }
 
     /// A new model of the shape of a preset: see [`Decoder::new`].
@@ -100,12 +116,16 @@ impl Start {
         files.insert(CONFIG.to_owned(), Value::from(config).to_string().into_bytes().into());
         let checkpoint = Checkpoint::from_memory(name, files.clone(), BTreeMap::new());
         let decoder = Decoder::new(&ModelConfig::read(&checkpoint)?, seed)?;
+        refuse_unwritten(&checkpoint, decoder.config(), Target::Hf(HfForm::Master))?;
         Self::new(&checkpoint, decoder, files)
     }
 
-    fn new(checkpoint: &Checkpoint, decoder: Decoder, files: BTreeMap<String, Buffer>) -> Result<Self> {
+    pub(super) fn new(
+        checkpoint: &Checkpoint,
+        decoder: Decoder,
+        files: BTreeMap<String, Buffer>,
+    ) -> Result<Self> {
         let config = decoder.config();
-        refuse_unwritten(checkpoint, config, Target::Hf(HfForm::Master))?;
         let tokenizer = Tokenizer::read(checkpoint)?;
         if let Some(tokenizer) = tokenizer.as_ref().filter(|of| of.vocab_size() > config.vocab_size) {
             let reason = format!(
@@ -122,6 +142,7 @@ impl Start {
             template: ChatTemplate::read(checkpoint)?,
             files,
             decoder,
+            adaptation: None,
         })
     }
 
@@ -150,6 +171,19 @@ impl Start {
             pool,
         }
     }
+}
+
+/// Whether the linears are stored as floats in a folder.
+fn is_master(checkpoint: &Checkpoint) -> Result<bool> {
+    if checkpoint.file(CONFIG)?.is_none() {
+        return Ok(false);
+    }
+    for name in checkpoint.tensor_names() {
+        if matches!(checkpoint.tensor(name)?, Some(Stored::Plain(tensor)) if tensor.dtype() == DType::U8) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The token that ends a text: `generation_config.json` may add those that end an answer.

@@ -83,7 +83,13 @@ pub(super) fn fingerprint(
     let values: Vec<Tensor> = values.collect::<Result<_>>()?;
     let bytes: Vec<&[u8]> = values.iter().map(|value| &value.data()[..]).collect();
     facts.set("the first model", short(&sha256_of_parts(&bytes)));
-    facts.set("config.json", short(&sha256_of_parts(&[&start.files[CONFIG]])));
+    // A GGUF file that is adapted has none.
+    if let Some(config) = start.files.get(CONFIG) {
+        facts.set("config.json", short(&sha256_of_parts(&[config])));
+    }
+    if let Some(adaptation) = &start.adaptation {
+        adaptation.describe(&mut facts);
+    }
     facts.set("seq-len", data.seq_len());
     describe(&mut facts, "data", data.files());
     describe(&mut facts, "evaluation", eval.map_or(&[], Dataset::files));

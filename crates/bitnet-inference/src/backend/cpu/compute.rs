@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bitnet_core::{DisjointSlice, FloatKernels, ThreadPool};
 use bitnet_quant::{Product, QuantizedActivations, TernaryKernel, Then};
 
-use super::prepared::PreparedLinear;
+use super::prepared::{Base, PreparedLinear};
 use crate::Result;
 use crate::activation::{Activation, gelu, gelu_tanh, silu};
 use crate::model::FloatLinear;
@@ -117,13 +117,14 @@ impl Compute {
     }
 
     /// Several linears of one input. Where they are ternary and have no norm of their own, they share its quantization
-    /// and one dispatch, and `normed` is not written; else the input behind its norm is returned.
+    /// and one dispatch, and where nothing is added to them either, `normed` is not written; else the input behind its
+    /// norm is returned.
     pub(super) fn linears<'a, const N: usize>(
         &self,
         input: Input<'a>,
         normed: &'a mut [f32],
         quantized: &mut QuantizedActivations,
-        outputs: [(&PreparedLinear, &mut [f32]); N],
+        mut outputs: [(&PreparedLinear, &mut [f32]); N],
     ) -> Result<Option<&'a [f32]>> {
         if outputs.iter().all(|(linear, _)| linear.is_plain()) {
             input.quantize(self, quantized, outputs[0].0.cols());
@@ -137,18 +138,40 @@ impl Compute {
             }
             None => input.x,
         };
+        if outputs.iter().all(|(linear, _)| linear.base.is_plain()) {
+            quantized.quantize(&self.pool, &self.floats, x, outputs[0].0.cols());
+            self.products(quantized, outputs.each_mut().map(|(linear, out)| (*linear, &mut **out)))?;
+        } else {
+            for (linear, out) in &mut outputs {
+                self.base(&linear.base, x, quantized, out)?;
+            }
+        }
         for (linear, out) in outputs {
-            match linear {
-                PreparedLinear::Float(linear) => self.float_linear(linear, x, out),
-                PreparedLinear::Scaled(linear) => linear.multiply(self, x, quantized, out)?,
-                PreparedLinear::Ternary(linear) => {
-                    linear.quantize_input(&self.pool, &self.floats, x, quantized);
-                    let product = Product { w: linear.weight(), bias: linear.bias(), out, then: Then::Store };
-                    self.ternary.products(&self.pool, quantized, [product])?;
-                }
+            if let Some(added) = &linear.added {
+                added.add_product(&self.pool, &self.floats, x, out);
             }
         }
         Ok(Some(x))
+    }
+
+    /// One linear, with the quantization of its input, and without what is added to it.
+    fn base(
+        &self,
+        base: &Base,
+        x: &[f32],
+        quantized: &mut QuantizedActivations,
+        out: &mut [f32],
+    ) -> Result<()> {
+        match base {
+            Base::Float(linear) => self.float_linear(linear, x, out),
+            Base::Scaled(linear) => linear.multiply(self, x, quantized, out)?,
+            Base::Ternary(linear) => {
+                linear.quantize_input(&self.pool, &self.floats, x, quantized);
+                let product = Product { w: linear.weight(), bias: linear.bias(), out, then: Then::Store };
+                self.ternary.products(&self.pool, quantized, [product])?;
+            }
+        }
+        Ok(())
     }
 
     fn products<const N: usize>(
@@ -156,11 +179,11 @@ impl Compute {
         quantized: &QuantizedActivations,
         outputs: [(&PreparedLinear, &mut [f32]); N],
     ) -> Result<()> {
-        let products = outputs.map(|(linear, out)| match linear {
-            PreparedLinear::Ternary(linear) => {
+        let products = outputs.map(|(linear, out)| match &linear.base {
+            Base::Ternary(linear) => {
                 Product { w: linear.weight(), bias: linear.bias(), out, then: Then::Store }
             }
-            PreparedLinear::Scaled(_) | PreparedLinear::Float(_) => unreachable!("plain linears are packed"),
+            Base::Scaled(_) | Base::Float(_) => unreachable!("plain linears are packed"),
         });
         Ok(self.ternary.products(&self.pool, quantized, products)?)
     }

@@ -10,7 +10,7 @@ use bitnet_core::DisjointSlice;
 use bitnet_quant::{PackedLinear, Product, QuantizedToken, Then};
 
 use super::compute::{Compute, Input};
-use super::prepared::PreparedLinear;
+use super::prepared::{Base, PreparedLinear};
 use super::scratch::Scratch;
 use crate::Result;
 use crate::activation::Activation;
@@ -58,8 +58,8 @@ fn dense(
     let (gate, up) = (&mut gate[..inner], &mut up[..inner]);
     let eps = config.rms_norm_eps;
     let input = Input { x: &hidden[..width], norm: Some(&part.norm), eps };
-    match &part.up {
-        PreparedLinear::Ternary(up)
+    match &part.up.base {
+        Base::Ternary(up)
             if config.activation == Activation::Relu2 && part.gate.is_plain() && part.up.is_plain() =>
         {
             compute.linears(input, normed, quantized, [(&part.gate, &mut *gate)])?;

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use bitnet_core::{FloatKernels, FloatMatrix, ThreadPool};
+use bitnet_core::{FloatKernels, FloatMatrix, LowRank, ThreadPool};
 use bitnet_quant::{CompactRows, InputNorm, Order, PackedLinear, Packing};
 
 use super::scaled::ScaledLinear;
 use crate::activation::Activation;
 use crate::config::{ActivationMode, ModelConfig};
-use crate::model::{self, Attention, Block, FloatLinear, Linear, Mlp, ModelPart};
+use crate::model::adapter::Adapter;
+use crate::model::{self, Attention, Block, FloatLinear, LINEARS, Linear, Mlp, ModelPart};
 use crate::{Error, Result};
 
 /// A prepared model, or a part of one.
@@ -33,9 +34,16 @@ pub(super) struct Ending {
     is_tied: bool,
 }
 
-/// A prepared linear.
+/// A prepared linear, and what is added to it.
 #[derive(Debug)]
-pub(super) enum PreparedLinear {
+pub(super) struct PreparedLinear {
+    pub(super) base: Base,
+    pub(super) added: Option<LowRank>,
+}
+
+/// The weights of a linear.
+#[derive(Debug)]
+pub(super) enum Base {
     /// Of one scale, and with int8 activations.
     Ternary(PackedLinear),
     Scaled(ScaledLinear),
@@ -58,11 +66,14 @@ impl Prepared {
         floats: &FloatKernels,
         packing: Packing,
     ) -> Result<Self> {
-        let ModelPart { config, layers, embedding, blocks, ending } = model;
+        let ModelPart { config, layers, embedding, blocks, ending, adapter } = model;
         let preparer = Preparer { pool, packing, activations: config.quantization.activations };
-        let blocks = blocks
-            .into_iter()
-            .map(|block| preparer.block(block, config.activation))
+        let blocks = layers
+            .clone()
+            .zip(blocks)
+            .map(|(layer, block)| {
+                preparer.block(block, config.activation, &Added::to(adapter.as_ref(), layer))
+            })
             .collect::<Result<Vec<_>>>()?;
         let ending = ending.map(|ending| preparer.ending(ending, floats)).transpose()?;
         Ok(Self { config, layers, embedding, blocks, ending })
@@ -109,27 +120,29 @@ impl Ending {
 }
 
 impl PreparedLinear {
-    /// Whether it is ternary and has no norm of its own.
+    /// Whether it is ternary, has no norm of its own, and nothing is added to it.
     pub(super) fn is_plain(&self) -> bool {
-        matches!(self, Self::Ternary(linear) if linear.norm().is_none())
+        self.base.is_plain() && self.added.is_none()
     }
 
     /// Number of inputs.
     pub(super) fn cols(&self) -> usize {
-        match self {
-            Self::Ternary(linear) => linear.weight().cols(),
-            Self::Scaled(scaled) => scaled.linear.weight().cols(),
-            Self::Float(linear) => linear.weight.cols(),
+        match &self.base {
+            Base::Ternary(linear) => linear.weight().cols(),
+            Base::Scaled(scaled) => scaled.linear.weight().cols(),
+            Base::Float(linear) => linear.weight.cols(),
         }
     }
 
     /// Bytes of the weights alone, which a token reads.
     pub(super) fn weight_bytes(&self) -> usize {
-        match self {
-            Self::Ternary(linear) => linear.weight().data().len(),
-            Self::Scaled(scaled) => scaled.linear.weight().packed().len(),
-            Self::Float(linear) => linear.weight.size_bytes(),
-        }
+        let added = self.added.as_ref().map_or(0, LowRank::size_bytes);
+        added
+            + match &self.base {
+                Base::Ternary(linear) => linear.weight().data().len(),
+                Base::Scaled(scaled) => scaled.linear.weight().packed().len(),
+                Base::Float(linear) => linear.weight.size_bytes(),
+            }
     }
 
     /// Bytes of all that is kept: weights, scales, bias and norm.
@@ -138,21 +151,28 @@ impl PreparedLinear {
             bias.map_or(0, size_of_val) + norm.map_or(0, |norm| size_of_val(&*norm.weight))
         };
         self.weight_bytes()
-            + match self {
-                Self::Ternary(linear) => vectors(linear.bias(), linear.norm()),
-                Self::Scaled(ScaledLinear { linear, .. }) => {
+            + match &self.base {
+                Base::Ternary(linear) => vectors(linear.bias(), linear.norm()),
+                Base::Scaled(ScaledLinear { linear, .. }) => {
                     size_of_val(linear.weight().scales().values()) + vectors(linear.bias(), linear.norm())
                 }
-                Self::Float(linear) => vectors(linear.bias.as_deref(), None),
+                Base::Float(linear) => vectors(linear.bias.as_deref(), None),
             }
+    }
+}
+
+impl Base {
+    /// Whether it is ternary and has no norm of its own.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self, Self::Ternary(linear) if linear.norm().is_none())
     }
 }
 
 impl Mlp<PreparedLinear> {
     /// The three matrices, where one token reads only what of them matters.
     pub(super) fn sparse(&self) -> Option<[&PackedLinear; 3]> {
-        match (&self.gate, &self.up, &self.down) {
-            (PreparedLinear::Ternary(gate), PreparedLinear::Ternary(up), PreparedLinear::Ternary(down))
+        match (&self.gate.base, &self.up.base, &self.down.base) {
+            (Base::Ternary(gate), Base::Ternary(up), Base::Ternary(down))
                 if up.weight().order() == Order::Rows =>
             {
                 Some([gate, up, down])
@@ -188,57 +208,74 @@ impl Preparer<'_> {
         has_one_scale && self.activations == ActivationMode::Int8
     }
 
-    fn linear(&self, linear: Linear, order: Order) -> Result<PreparedLinear> {
+    fn linear(&self, linear: Linear, order: Order, added: Option<&LowRank>) -> Result<PreparedLinear> {
         let is_packed = self.is_packed(&linear);
-        Ok(match linear {
+        let base = match linear {
             Linear::Ternary(linear) if !is_packed => {
-                PreparedLinear::Scaled(ScaledLinear { linear, activations: self.activations })
+                Base::Scaled(ScaledLinear { linear, activations: self.activations })
             }
             Linear::Ternary(linear) => {
-                PreparedLinear::Ternary(PackedLinear::new(self.pool, linear, order, self.packing)?)
+                Base::Ternary(PackedLinear::new(self.pool, linear, order, self.packing)?)
             }
-            Linear::Float(linear) => PreparedLinear::Float(linear),
-        })
+            Linear::Float(linear) => Base::Float(linear),
+        };
+        Ok(PreparedLinear { base, added: added.cloned() })
     }
 
     fn ending(&self, ending: model::Ending, floats: &FloatKernels) -> Result<Ending> {
         let model::Ending { norm, head, is_tied } = ending;
         let head = match head {
-            Linear::Ternary(_) => Head::Linear(self.linear(head, Order::Panels)?),
+            Linear::Ternary(_) => Head::Linear(self.linear(head, Order::Panels, None)?),
             Linear::Float(head) => Head::float(self.pool, floats, head)?,
         };
         Ok(Ending { norm, head, is_tied })
     }
 
-    fn block(&self, block: Block, activation: Activation) -> Result<Block<PreparedLinear>> {
+    fn block(
+        &self,
+        block: Block,
+        activation: Activation,
+        added: &Added<'_>,
+    ) -> Result<Block<PreparedLinear>> {
         let Block { attention, mlp } = block;
-        let dense = |linear| self.linear(linear, Order::Panels);
+        let [q, k, v, o, gate, up, down] = added.0;
+        let dense = |linear, added| self.linear(linear, Order::Panels, added);
         // A neuron whose gate is not positive is 0 behind ReLU^2, whatever its other input is.
         let linears = [&mlp.gate, &mlp.up, &mlp.down];
-        let is_sparse =
-            activation == Activation::Relu2 && linears.into_iter().all(|linear| self.is_packed(linear));
+        let is_sparse = activation == Activation::Relu2
+            && linears.into_iter().all(|linear| self.is_packed(linear))
+            && [gate, up, down].iter().all(Option::is_none);
         let (rows, columns) =
             if is_sparse { (Order::Rows, Order::Columns) } else { (Order::Panels, Order::Panels) };
         Ok(Block {
             attention: Attention {
                 norm: attention.norm,
-                q: dense(attention.q)?,
-                k: dense(attention.k)?,
-                v: dense(attention.v)?,
+                q: dense(attention.q, q)?,
+                k: dense(attention.k, k)?,
+                v: dense(attention.v, v)?,
                 q_norm: attention.q_norm,
                 k_norm: attention.k_norm,
                 sub_norm: attention.sub_norm,
-                o: dense(attention.o)?,
+                o: dense(attention.o, o)?,
                 post_norm: attention.post_norm,
             },
             mlp: Mlp {
                 norm: mlp.norm,
-                gate: dense(mlp.gate)?,
-                up: self.linear(mlp.up, rows)?,
+                gate: dense(mlp.gate, gate)?,
+                up: self.linear(mlp.up, rows, up)?,
                 sub_norm: mlp.sub_norm,
-                down: self.linear(mlp.down, columns)?,
+                down: self.linear(mlp.down, columns, down)?,
                 post_norm: mlp.post_norm,
             },
         })
+    }
+}
+
+/// What is added to each linear of a block.
+struct Added<'a>([Option<&'a LowRank>; LINEARS.len()]);
+
+impl<'a> Added<'a> {
+    fn to(adapter: Option<&'a Adapter>, layer: usize) -> Self {
+        Self(std::array::from_fn(|linear| adapter.and_then(|adapter| adapter.of(layer, linear))))
     }
 }

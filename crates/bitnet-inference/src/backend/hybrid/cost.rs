@@ -88,6 +88,7 @@ fn beginning(model: &Model, layers: usize) -> ModelPart {
         blocks: model.blocks[..layers].to_vec(),
         norm: model.norm.clone(),
         head: model.head.clone(),
+        adapter: model.adapter.clone(),
     }
     .into()
 }

@@ -7,7 +7,7 @@ use crate::autograd::NoteFormat;
 use crate::trainer::OptimizerName;
 
 /// All figures but the speed.
-fn figures(metrics: &[Metrics]) -> Vec<(u64, u64, u64, u64, Option<u64>)> {
+pub(super) fn figures(metrics: &[Metrics]) -> Vec<(u64, u64, u64, u64, Option<u64>)> {
     let bits = f64::to_bits;
     let figures = |m: &Metrics| (m.step, bits(m.loss), bits(m.lr), bits(m.grad_norm), m.eval_loss.map(bits));
     metrics.iter().map(figures).collect()

@@ -6,6 +6,7 @@ use bitnet_training::trainer::{Length, Preset, RecipeName, TrainOptions};
 use clap::Args as ClapArgs;
 use clap::builder::NonEmptyStringValueParser;
 
+use super::distill::DistillArgs;
 use super::values::{count, rate};
 
 /// How `--init` asks for a new model.
@@ -19,7 +20,7 @@ pub(crate) struct TrainArgs {
     /// Files to evaluate on: the model with the least loss there is the one written
     #[arg(long, value_name = "FILE")]
     pub(crate) eval: Vec<PathBuf>,
-    /// scratch, or the float master to begin with: a folder or a hub id [default: scratch]
+    /// scratch, or the float master to begin with: a folder or a hub id [default: the teacher, or scratch]
     #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     init: Option<String>,
     /// config.json of a new model; its tokenizer lies beside it, or is one of bytes
@@ -27,8 +28,14 @@ pub(crate) struct TrainArgs {
     config: Option<PathBuf>,
     #[arg(long, value_name = "NAME", help = "Shape of a new model: tiny or mini [default: tiny]")]
     preset: Option<Preset>,
-    #[arg(long, value_name = "NAME", help = "b1.58 or finetune [default: finetune for a model, else b1.58]")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "b1.58, finetune or distill [default: finetune for a model, else b1.58]"
+    )]
     recipe: Option<RecipeName>,
+    #[command(flatten)]
+    distill: DistillArgs,
     /// Steps to train
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, conflicts_with = "epochs")]
     steps: Option<usize>,
@@ -41,7 +48,7 @@ pub(crate) struct TrainArgs {
     /// Tokens of a sequence [default: 256, or the context of the model]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     seq_len: Option<usize>,
-    /// The greatest learning rate [default: 1.5e-3 of b1.58, 2e-4 of finetune]
+    /// The greatest learning rate [default: 1.5e-3 of b1.58, 2e-4 of finetune, 1e-3 of distill]
     #[arg(long, value_name = "F", value_parser = rate, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Seed of new weights and of the order of the data
@@ -72,6 +79,8 @@ pub(crate) struct TrainArgs {
 pub(crate) enum Init {
     /// A float master.
     Master(String),
+    /// A float master, or a model in full precision that becomes one.
+    Student(String),
     /// A new model of a config.
     Config(PathBuf),
     /// A new model of a named shape.
@@ -81,12 +90,24 @@ pub(crate) enum Init {
 impl TrainArgs {
     /// What to begin with. Errors: a line for options that exclude each other.
     pub(crate) fn init(&self) -> Result<Init, String> {
-        let master = self.init.as_ref().filter(|init| *init != SCRATCH);
-        match (master, &self.config, self.preset) {
-            (Some(master), None, None) => Ok(Init::Master(master.clone())),
+        let teacher = self.teacher()?;
+        let is_said = self.init.is_some() || self.config.is_some() || self.preset.is_some();
+        let init = self.init.as_deref().or(teacher.filter(|_| !is_said)).filter(|init| *init != SCRATCH);
+        match (init, &self.config, self.preset) {
+            (Some(model), None, None) if teacher.is_some() => Ok(Init::Student(model.to_owned())),
+            (Some(model), None, None) => Ok(Init::Master(model.to_owned())),
             (Some(_), ..) => Err("--config and --preset are for new models, not for --init MODEL".to_owned()),
             (None, Some(config), _) => Ok(Init::Config(config.clone())),
             (None, None, preset) => Ok(Init::Preset(preset.unwrap_or(Preset::Tiny))),
+        }
+    }
+
+    /// The model to learn from. Errors: a line for a recipe that has no use for it, or needs one.
+    pub(crate) fn teacher(&self) -> Result<Option<&str>, String> {
+        match (self.distill.teacher.as_deref(), self.recipe == Some(RecipeName::Distill)) {
+            (Some(_), false) => Err("--teacher is for --recipe distill".to_owned()),
+            (None, true) => Err("--recipe distill needs --teacher MODEL".to_owned()),
+            (teacher, _) => Ok(teacher),
         }
     }
 
@@ -101,6 +122,7 @@ impl TrainArgs {
                 None => Length::Epochs(self.epochs.unwrap_or(1.0)),
             },
             recipe: self.recipe.unwrap_or(default_recipe),
+            distill: self.distill.options(),
             learning_rate: self.lr.map(|lr| lr as f32),
             batch_tokens: self.batch_tokens,
             seq_len: self.seq_len,

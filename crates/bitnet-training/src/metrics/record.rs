@@ -15,11 +15,25 @@ pub struct Metrics {
     /// Euclidean norm of all gradients, before clipping.
     #[serde(deserialize_with = "number")]
     pub grad_norm: f64,
+    /// What else its loss is made of.
+    #[serde(flatten)]
+    pub parts: LossParts,
     /// Tokens of its batch over the seconds it took.
     pub tokens_per_s: f64,
     /// Loss on the data of evaluation behind this step, where it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_loss: Option<f64>,
+}
+
+/// Kullback-Leibler divergences from a teacher, nats, before they are weighted; those that the loss has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct LossParts {
+    /// Of the probabilities of the next token, at the temperature, mean per token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit_kl: Option<f64>,
+    /// Of the relations of queries, of keys and of values, mean per token and head, added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relation_kl: Option<f64>,
 }
 
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

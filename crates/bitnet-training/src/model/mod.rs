@@ -5,6 +5,6 @@ mod decoder;
 mod load;
 mod projection;
 
-pub use block::{Attention, Block, Mlp};
-pub use decoder::Decoder;
+pub use block::{Attention, Block, Heads, Mlp};
+pub use decoder::{Decoder, States};
 pub use projection::{Projection, ProjectionInput};

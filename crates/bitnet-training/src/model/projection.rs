@@ -1,4 +1,4 @@
-//! The linears of a block: ternary, or floats where the config exempts them.
+//! The linears of a block: ternary, or ordinary ones where the config exempts them or the model is in full precision.
 
 use std::cell::OnceCell;
 

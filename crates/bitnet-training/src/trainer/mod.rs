@@ -10,6 +10,7 @@
 //!
 //! Losses of evaluation are those of the model as it will be written: with its parameters rounded to bfloat16.
 
+mod conversion;
 mod evaluation;
 mod export;
 mod folder;
@@ -21,6 +22,7 @@ mod run;
 mod start;
 mod state;
 mod step;
+mod teacher;
 
 #[cfg(test)]
 mod tests;

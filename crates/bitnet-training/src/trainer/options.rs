@@ -1,6 +1,7 @@
 //! How a model is trained.
 
 use super::RecipeName;
+use crate::distillation::DistillOptions;
 use crate::guard::GuardOptions;
 use crate::{Error, Result};
 
@@ -29,6 +30,8 @@ pub struct TrainOptions {
     pub length: Length,
     /// Learning rates and weight decay.
     pub recipe: RecipeName,
+    /// How the recipe `distill` learns from its teacher.
+    pub distill: DistillOptions,
     /// The greatest learning rate; `None` is [`RecipeName::default_peak`].
     pub learning_rate: Option<f32>,
     /// Tokens of a step, to the next whole sequence below, at least one.
@@ -53,6 +56,7 @@ impl Default for TrainOptions {
         Self {
             length: Length::Epochs(1.0),
             recipe: RecipeName::B1_58,
+            distill: DistillOptions::default(),
             learning_rate: None,
             batch_tokens: 4096,
             seq_len: None,

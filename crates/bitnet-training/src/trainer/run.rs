@@ -10,9 +10,13 @@ use bitnet_core::tensor::with_threads;
 use serde::Serialize;
 
 use super::options::MAX_NORM;
+use super::step::{Learnt, Objective};
+use super::teacher::Teacher;
 use super::{Observer, Progress, RolledBack, RunFolder, Start, TrainOptions, evaluation, state, step};
+use crate::autograd::Estimator;
 use crate::checkpoint::{Fingerprint, latest};
 use crate::data::{Dataset, Loader, PackOptions, Packing, TokenFile};
+use crate::distillation::Distillation;
 use crate::guard::{Guard, Trouble, Verdict};
 use crate::metrics::{Metrics, MetricsLog};
 use crate::model::Decoder;
@@ -44,6 +48,7 @@ pub struct Trainer {
     log: MetricsLog,
     pub(super) fingerprint: Fingerprint,
     options: TrainOptions,
+    distillation: Option<Distillation>,
     pub(super) recipe: Recipe,
     rows: usize,
     steps: u64,
@@ -88,17 +93,21 @@ pub struct Trained {
 impl Trainer {
     /// A run that begins, or goes on where its folder has one.
     ///
-    /// Errors: [`Error::InvalidOption`]; [`Error::SequenceLength`], [`Error::TooLittleData`];
+    /// Errors: [`Error::InvalidOption`], [`Error::Teacher`]; [`Error::SequenceLength`], [`Error::TooLittleData`];
     /// [`Error::Mismatch`] for a folder whose run is another; those of checkpoints.
     pub fn new(
-        start: Start,
+        mut start: Start,
         files: TrainingData,
         folder: RunFolder,
         options: &TrainOptions,
         pool: &Arc<ThreadPool>,
     ) -> Result<Self> {
         options.check()?;
-        let context_length = start.decoder.config().context_length;
+        let teacher = start.teacher.take();
+        let mut context_length = start.decoder.config().context_length;
+        if let Some(teacher) = &teacher {
+            context_length = context_length.min(teacher.decoder.config().context_length);
+        }
         let seq_len = options.seq_len(context_length);
         let pack = PackOptions { seq_len, context_length, packing: Packing::Stream };
         let data = Dataset::new(files.train, &pack)?;
@@ -114,6 +123,7 @@ impl Trainer {
         fingerprint.set("steps", steps);
         fingerprint.set("sequences of a step", rows);
         fingerprint.set("seed", options.seed);
+        let distillation = Teacher::distillation(teacher, &start.decoder, options, &mut fingerprint)?;
 
         let saved = folder.store.resume(&fingerprint)?;
         let mut trainer = Self {
@@ -122,6 +132,7 @@ impl Trainer {
             data: Loader::new(Arc::new(data), rows, options.seed),
             recipe: options.recipe.recipe(peak, steps),
             options: options.clone(),
+            distillation,
             pool: Arc::clone(pool),
             guard: Guard::default(),
             rate_factor: 1.0,
@@ -185,7 +196,8 @@ impl Trainer {
     fn advance(&mut self, observer: &mut dyn Observer) -> Result<Option<Metrics>> {
         let begun = Instant::now();
         let batch = self.data.next_batch();
-        let [loss, norm] = step::gradients(self.decoder(), &self.parameters, &batch)?;
+        let Learnt { loss, parts, norm } =
+            step::gradients(self.decoder(), &self.parameters, &batch, self.objective())?;
         if let Some(trouble) = self.trouble(loss, norm)? {
             self.roll_back(self.step + 1, trouble, observer)?;
             return Ok(None);
@@ -206,12 +218,20 @@ impl Trainer {
             return Ok(None);
         }
         let (step, lr, grad_norm, eval_loss) = (self.step, learning_rate.into(), norm, self.eval_loss);
-        let metrics = Metrics { step, loss, lr, grad_norm, tokens_per_s, eval_loss };
+        let metrics = Metrics { step, loss, lr, grad_norm, parts, tokens_per_s, eval_loss };
         self.log.append(&metrics)?;
         if self.is_to_be_saved() {
             self.save()?;
         }
         Ok(Some(metrics))
+    }
+
+    /// What the next step learns with.
+    fn objective(&self) -> Objective<'_> {
+        let distillation = self.distillation.as_ref();
+        let estimator = distillation
+            .map_or(Estimator::Plain, |distillation| distillation.options().estimator(self.step, self.steps));
+        Objective { distillation, estimator }
     }
 
     /// The loss of evaluation, where this step has one.

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 
 use bitnet_core::{Buffer, ThreadPool};
 use bitnet_inference::checkpoint::map_file;
+use bitnet_inference::config::ActivationMode;
 use bitnet_inference::convert::{HfForm, Target, description, refuse_unwritten};
 use bitnet_inference::{ChatTemplate, Checkpoint, ModelConfig, Tokenizer};
 use serde_json::{Map, Value, json};
 
 use super::Preset;
+use super::conversion::converted;
+use super::teacher::Teacher;
 use crate::data::TokenCache;
 use crate::mapped::mapped;
 use crate::model::Decoder;
@@ -30,18 +33,24 @@ pub struct Start {
     pub(super) name: PathBuf,
     /// What is written beside the trained tensors.
     pub(super) files: BTreeMap<String, Buffer>,
-    tokenizer: Option<Tokenizer>,
+    pub(super) tokenizer: Option<Tokenizer>,
     template: ChatTemplate,
     /// What ends a document.
     end: Option<u32>,
+    /// Whom it learns from.
+    pub(super) teacher: Option<Teacher>,
 }
 
 impl Start {
     /// The model of a float master.
     ///
-    /// Errors: those of [`Decoder::from_checkpoint`]; [`Error::Unsupported`] for a GGUF file; those of
-    /// [`refuse_unwritten`].
+    /// Errors: those of [`Decoder::from_checkpoint`]; [`Error::Unsupported`] for a GGUF file or a model in full precision; those
+    /// of [`refuse_unwritten`].
     pub fn master(checkpoint: &Checkpoint) -> Result<Self> {
+        if ModelConfig::read(checkpoint)?.quantization.activations == ActivationMode::Float {
+            let what = "a model in full precision as it is: the recipe distill makes it a BitNet one";
+            return Err(Error::Unsupported { what: what.to_owned() });
+        }
         let decoder = Decoder::from_checkpoint(checkpoint)?;
         let files = description(checkpoint)?;
         if !files.contains_key(CONFIG) {
@@ -49,6 +58,14 @@ impl Start {
             return Err(Error::Unsupported { what });
         }
         Self::new(checkpoint, decoder, files)
+    }
+
+    /// As [`Self::master`], and of a Llama checkpoint in full precision, as it is but for new norms in front of the output
+    /// and down projections, the `SubLN` of BitNet.
+    ///
+    /// Errors: those of [`Self::master`]; [`Error::Unsupported`] for other architectures in full precision.
+    pub fn student(checkpoint: &Checkpoint) -> Result<Self> {
+        Self::master(converted(checkpoint)?.as_ref().unwrap_or(checkpoint))
     }
 
     /// A new model of the shape of a preset: see [`Decoder::new`].
@@ -122,6 +139,7 @@ impl Start {
             template: ChatTemplate::read(checkpoint)?,
             files,
             decoder,
+            teacher: None,
         })
     }
 

@@ -79,15 +79,20 @@ pub(super) fn fingerprint(
     eval: Option<&Dataset>,
 ) -> Result<Fingerprint> {
     let mut facts = Fingerprint::default();
-    let values = parameters.iter().map(|of| Ok(of.variable().value().contiguous()?));
-    let values: Vec<Tensor> = values.collect::<Result<_>>()?;
-    let bytes: Vec<&[u8]> = values.iter().map(|value| &value.data()[..]).collect();
-    facts.set("the first model", short(&sha256_of_parts(&bytes)));
+    facts.set("the first model", short(&hash(parameters)?));
     facts.set("config.json", short(&sha256_of_parts(&[&start.files[CONFIG]])));
     facts.set("seq-len", data.seq_len());
     describe(&mut facts, "data", data.files());
     describe(&mut facts, "evaluation", eval.map_or(&[], Dataset::files));
     Ok(facts)
+}
+
+/// SHA-256 of all values.
+pub(super) fn hash(parameters: &[Parameter]) -> Result<String> {
+    let values = parameters.iter().map(|of| Ok(of.variable().value().contiguous()?));
+    let values: Vec<Tensor> = values.collect::<Result<_>>()?;
+    let bytes: Vec<&[u8]> = values.iter().map(|value| &value.data()[..]).collect();
+    Ok(sha256_of_parts(&bytes))
 }
 
 fn describe(facts: &mut Fingerprint, what: &str, files: &[TokenFile]) {
@@ -97,6 +102,6 @@ fn describe(facts: &mut Fingerprint, what: &str, files: &[TokenFile]) {
 }
 
 /// Of a hash, as much as tells two runs apart.
-fn short(hash: &str) -> &str {
+pub(super) fn short(hash: &str) -> &str {
     &hash[..12]
 }

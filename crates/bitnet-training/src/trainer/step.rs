@@ -2,6 +2,8 @@
 
 use crate::autograd::{Estimator, IGNORED, Segments};
 use crate::data::Batch;
+use crate::distillation::{Distillation, Losses};
+use crate::metrics::LossParts;
 use crate::model::Decoder;
 use crate::nn::{Module, Parameter};
 use crate::optim::gradient_norm;
@@ -25,17 +27,49 @@ impl Inputs {
     }
 }
 
-/// Leaves the gradients of the mean loss on a batch with the parameters; gives the loss and the norm of all gradients,
-/// NaN where numbers ran out of bounds.
-pub(super) fn gradients(decoder: &Decoder, parameters: &[Parameter], batch: &Batch) -> Result<[f64; 2]> {
-    let compute = || {
+/// What a batch is learnt with.
+#[derive(Clone, Copy)]
+pub(super) struct Objective<'a> {
+    pub(super) distillation: Option<&'a Distillation>,
+    pub(super) estimator: Estimator,
+}
+
+impl Objective<'_> {
+    fn losses(&self, decoder: &Decoder, batch: &Batch) -> Result<Losses> {
         let Inputs { targets, segments } = Inputs::of(batch)?;
+        match self.distillation {
+            Some(teacher) => teacher.loss(decoder, &batch.ids, &targets, &segments, self.estimator),
+            None => Losses::cross_entropy(decoder.loss(&batch.ids, &targets, &segments, self.estimator)?),
+        }
+    }
+}
+
+/// What is known of a batch when its gradients are.
+pub(super) struct Learnt {
+    /// Mean cross-entropy.
+    pub(super) loss: f64,
+    pub(super) parts: LossParts,
+    /// Of all gradients.
+    pub(super) norm: f64,
+}
+
+/// Leaves the gradients of the loss on a batch with the parameters; figures are NaN where numbers ran out of bounds.
+pub(super) fn gradients(
+    decoder: &Decoder,
+    parameters: &[Parameter],
+    batch: &Batch,
+    objective: Objective<'_>,
+) -> Result<Learnt> {
+    let compute = || {
         decoder.clear_gradients()?;
-        let loss = decoder.loss(&batch.ids, &targets, &segments, Estimator::Plain)?;
-        loss.backward()?;
-        Ok([loss.value().to_f32()?[0].into(), gradient_norm(parameters)?])
+        let Losses { total, cross_entropy: loss, parts } = objective.losses(decoder, batch)?;
+        total.backward()?;
+        Ok(Learnt { loss, parts, norm: gradient_norm(parameters)? })
     };
-    compute().or_else(|error| Ok([nan_if_not_finite(error)?; 2]))
+    compute().or_else(|error| {
+        let nan = nan_if_not_finite(error)?;
+        Ok(Learnt { loss: nan, parts: LossParts::default(), norm: nan })
+    })
 }
 
 /// What is not finite cannot be made ternary; that is for the guard to judge, as a loss that is none.

@@ -1,5 +1,6 @@
 //! Whole runs of a very small model.
 
+mod distill;
 mod export;
 mod refusals;
 mod resume;
@@ -54,9 +55,12 @@ impl Files {
 
     /// A run in the folder `run`, which goes on where there is one.
     fn trainer(&self, run: &str, options: &TrainOptions, threads: usize) -> Result<Trainer> {
+        self.trainer_of(self.start(options.seed)?, run, options, threads)
+    }
+
+    fn trainer_of(&self, start: Start, run: &str, options: &TrainOptions, threads: usize) -> Result<Trainer> {
         let pool = Arc::new(ThreadPool::new(threads).unwrap());
         let folder = RunFolder::resume(&self.path(run), options.keep)?;
-        let start = self.start(options.seed)?;
         let cache = start.token_cache(&folder.tokens(), &pool);
         let read = |name| cache.open(&self.path(name), &mut |_, _| ControlFlow::Continue(()));
         let data = TrainingData { train: vec![read("train.txt")?], eval: vec![read("eval.txt")?] };

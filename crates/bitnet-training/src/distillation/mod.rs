@@ -7,6 +7,8 @@
 
 mod options;
 
+use bitnet_inference::ModelConfig;
+
 pub use self::options::DistillOptions;
 use crate::autograd::{
     DistilledLoss, Estimator, Segments, SoftTargets, distilled_cross_entropy, linear_cross_entropy, no_grad,
@@ -60,32 +62,9 @@ impl Distillation {
                 "has a vocabulary of {has} tokens, and the student of {needs}"
             )));
         }
-        let depths = [of_student.layers, of_teacher.layers];
-        let layers = match options.relation_layer {
-            None => depths.map(|depth| depth - 1),
-            Some(layer) if depths.into_iter().all(|depth| layer < depth) => [layer; 2],
-            Some(layer) => {
-                let [student, teacher] = depths;
-                return Err(Error::Teacher(format!(
-                    "has {teacher} layers, the student {student}, counted from 0: layer {layer} is not in both"
-                )));
-            }
-        };
-        let heads = options.relation_heads.unwrap_or_else(|| gcd(of_teacher.kv_heads, of_student.kv_heads));
-        for config in [of_teacher, of_student] {
-            let mut widths = [config.heads, config.kv_heads].map(|heads| heads * config.head_dim).into_iter();
-            if let Some(width) = widths.find(|width| !width.is_multiple_of(heads)) {
-                let expected = "a divisor of the widths of queries, keys and values of both models";
-                let got = format!("{heads}: one of them is {width}");
-                return Err(Error::InvalidOption { name: "relation-heads", expected, got });
-            }
-        }
+        let layers = relation_layers([of_student.layers, of_teacher.layers], options.relation_layer)?;
+        let heads = relation_heads([of_student, of_teacher], options.relation_heads)?;
         Ok(Self { teacher, options: options.clone(), layers, heads })
-    }
-
-    /// The model that is learnt from.
-    pub fn teacher(&self) -> &Decoder {
-        &self.teacher
     }
 
     /// How.
@@ -146,6 +125,33 @@ impl Distillation {
         let [q, k, v] = [0, 1, 2]
             .map(|part| relation_divergence(&student[part], &teacher[part].value(), segments, self.heads));
         q?.add(&k?)?.add(&v?)
+    }
+}
+
+/// The layers of student and teacher, which have so many.
+fn relation_layers(depths: [usize; 2], layer: Option<usize>) -> Result<[usize; 2]> {
+    let Some(layer) = layer else { return Ok(depths.map(|depth| depth - 1)) };
+    if depths.into_iter().all(|depth| layer < depth) {
+        return Ok([layer; 2]);
+    }
+    let [student, teacher] = depths;
+    Err(Error::Teacher(format!(
+        "has {teacher} layers, the student {student}, counted from 0: layer {layer} is not in both"
+    )))
+}
+
+/// Heads that the vectors of both models can be cut into.
+fn relation_heads(models: [&ModelConfig; 2], heads: Option<usize>) -> Result<usize> {
+    let heads = heads.unwrap_or_else(|| gcd(models[0].kv_heads, models[1].kv_heads));
+    let mut widths =
+        models.into_iter().flat_map(|of| [of.heads, of.kv_heads].map(|heads| heads * of.head_dim));
+    match widths.find(|width| !width.is_multiple_of(heads)) {
+        None => Ok(heads),
+        Some(width) => {
+            let expected = "a divisor of the widths of queries, keys and values of both models";
+            let got = format!("{heads}: one of them is {width}");
+            Err(Error::InvalidOption { name: "relation-heads", expected, got })
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use bitnet_core::tensor::with_threads;
 use serde::Serialize;
 
 use super::options::MAX_NORM;
-use super::step::{Learnt, Objective};
+use super::step::{Figures, Objective};
 use super::teacher::Teacher;
 use super::{Observer, Progress, RolledBack, RunFolder, Start, TrainOptions, evaluation, state, step};
 use crate::autograd::Estimator;
@@ -196,7 +196,7 @@ impl Trainer {
     fn advance(&mut self, observer: &mut dyn Observer) -> Result<Option<Metrics>> {
         let begun = Instant::now();
         let batch = self.data.next_batch();
-        let Learnt { loss, parts, norm } =
+        let Figures { loss, parts, norm } =
             step::gradients(self.decoder(), &self.parameters, &batch, self.objective())?;
         if let Some(trouble) = self.trouble(loss, norm)? {
             self.roll_back(self.step + 1, trouble, observer)?;

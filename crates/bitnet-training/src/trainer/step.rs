@@ -45,7 +45,7 @@ impl Objective<'_> {
 }
 
 /// What is known of a batch when its gradients are.
-pub(super) struct Learnt {
+pub(super) struct Figures {
     /// Mean cross-entropy.
     pub(super) loss: f64,
     pub(super) parts: LossParts,
@@ -59,16 +59,16 @@ pub(super) fn gradients(
     parameters: &[Parameter],
     batch: &Batch,
     objective: Objective<'_>,
-) -> Result<Learnt> {
+) -> Result<Figures> {
     let compute = || {
         decoder.clear_gradients()?;
         let Losses { total, cross_entropy: loss, parts } = objective.losses(decoder, batch)?;
         total.backward()?;
-        Ok(Learnt { loss, parts, norm: gradient_norm(parameters)? })
+        Ok(Figures { loss, parts, norm: gradient_norm(parameters)? })
     };
     compute().or_else(|error| {
         let nan = nan_if_not_finite(error)?;
-        Ok(Learnt { loss: nan, parts: LossParts::default(), norm: nan })
+        Ok(Figures { loss: nan, parts: LossParts::default(), norm: nan })
     })
 }
 

@@ -51,8 +51,8 @@ fn refuse_other_tokens(student: &Tokenizer, teacher: &Tokenizer) -> Result<()> {
 impl Teacher {
     /// How a student learns, if its recipe says so; added to the facts of the run.
     ///
-    /// Errors: [`Error::InvalidOption`] for a recipe with a teacher that it has no use for, or without one that it needs;
-    /// those of [`Distillation::new`].
+    /// Errors: [`Error::Teacher`] for one that the recipe has no use for, or needs and has not; those of
+    /// [`Distillation::new`].
     pub(super) fn distillation(
         teacher: Option<Self>,
         student: &Decoder,
@@ -61,10 +61,12 @@ impl Teacher {
     ) -> Result<Option<Distillation>> {
         let is_asked = options.recipe == RecipeName::Distill;
         let Some(teacher) = teacher else {
-            return if is_asked { Err(recipe("another without a teacher", options)) } else { Ok(None) };
+            let missing = || Error::Teacher("is missing: the recipe distill learns from one".to_owned());
+            return if is_asked { Err(missing()) } else { Ok(None) };
         };
         if !is_asked {
-            return Err(recipe("distill with a teacher", options));
+            let fact = format!("is of no use to the recipe {}: distill learns from one", options.recipe);
+            return Err(Error::Teacher(fact));
         }
         let model = state::hash(&teacher.decoder.parameters())?;
         let config = teacher.config.as_deref().unwrap_or_default();
@@ -73,8 +75,4 @@ impl Teacher {
         distillation.describe(facts);
         Ok(Some(distillation))
     }
-}
-
-fn recipe(expected: &'static str, options: &TrainOptions) -> Error {
-    Error::InvalidOption { name: "recipe", expected, got: options.recipe.to_string() }
 }

@@ -217,9 +217,12 @@ fn teachers_that_do_not_fit_are_refused_in_one_line() {
     let heads = DistillOptions { relation_heads: Some(5), ..DistillOptions::default() };
     let error = refusal(&deep, &TrainOptions { distill: heads, ..options.clone() });
     assert!(error.starts_with("relation-heads must be a divisor of the widths"), "{error}");
-    assert_eq!(refusal(&deep, &super::options(2)), "recipe must be distill with a teacher, not b1.58");
+    assert_eq!(
+        refusal(&deep, &super::options(2)),
+        "the teacher is of no use to the recipe b1.58: distill learns from one"
+    );
     let short = refusal(&llama(3, json!({ "max_position_embeddings": 16 })), &options);
     assert!(short.contains("sequences of 32 tokens do not fit the context of the model, 16"), "{short}");
     let alone = files.trainer_of(student(), "run", &options, 1).unwrap_err().to_string();
-    assert_eq!(alone, "recipe must be another without a teacher, not distill");
+    assert_eq!(alone, "the teacher is missing: the recipe distill learns from one");
 }

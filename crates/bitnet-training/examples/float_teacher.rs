@@ -109,7 +109,7 @@ fn write(decoder: &Decoder, files: &BTreeMap<String, Buffer>, folder: &Path) -> 
         Ok(Cow::Borrowed(&tensors[index].data()[..]))
     })?;
     for (name, bytes) in files {
-        fs::write(folder.join(name), bytes)?;
+        fs::write(folder.join(name), &bytes[..])?;
     }
     Ok(())
 }

@@ -138,7 +138,9 @@ impl Relations<'_> {
             let x = vectors.head(tokens, head);
             sgemm(x, x.transposed(), 0.0, products);
             let scale = vectors.scale();
-            products.iter_mut().for_each(|product| *product *= scale);
+            for product in &mut *products {
+                *product *= scale;
+            }
         }
         difference.resize(len, 0.0);
         let factor = self.x.scale() / (self.segments.tokens() * self.heads) as f32;

@@ -2,7 +2,7 @@
 //!
 //! `L = cross-entropy + a KL(p || q) + b (K(Q) + K(K) + K(V))`: the logits of the teacher at a temperature, see
 //! [`distilled_cross_entropy`], and the relations of its queries, keys and values in one layer, see [`relation_divergence`].
-//! The form of the loss is that of BitDistill (arXiv 2510.13998), after Hinton et al. (arXiv 1503.02531) and `MiniLMv2` (arXiv
+//! The form of the loss is that of `BitDistill` (arXiv 2510.13998), after Hinton et al. (arXiv 1503.02531) and `MiniLMv2` (arXiv
 //! 2012.15828).
 
 mod options;

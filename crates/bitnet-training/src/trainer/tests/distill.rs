@@ -25,7 +25,7 @@ fn llama(seed: u64, changes: Value) -> Checkpoint {
     });
     let Value::Object(changes) = changes else { panic!("no object") };
     config.as_object_mut().unwrap().extend(changes);
-    let mut files = BTreeMap::from(ByteTokenizer::files());
+    let mut files = ByteTokenizer::files();
     files.insert("config.json".to_owned(), config.to_string().into_bytes().into());
     let with = |tensors| Checkpoint::from_memory("llama", files.clone(), tensors);
     let decoder = Decoder::new(&ModelConfig::read(&with(BTreeMap::new())).unwrap(), seed).unwrap();

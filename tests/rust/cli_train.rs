@@ -136,6 +136,26 @@ fn an_adapter_is_trained_and_runs_beside_its_model() {
 }
 
 #[test]
+fn a_model_learns_from_another() {
+    let files = Files::new();
+    printed(&strs(&files.command("teacher", &["--steps", "6", "--lr", "1e-2"])));
+    let teacher = files.path("teacher/model");
+    let (data, run) = (files.path("train.txt"), files.path("run"));
+    let distill = ["train", "--data", &data, "-o", &run, "--recipe", "distill", "--teacher", &teacher];
+    let small = ["--seq-len", "32", "--batch-tokens", "128", "--steps", "4", "--ramp", "0.5"];
+    let small = [&small[..], &["--temperature", "1.5", "--relation-weight", "0"]].concat();
+    printed(&[&distill[..], &small].concat());
+    let metrics = fs::read_to_string(files.path("run/metrics.jsonl")).unwrap();
+    let rows: Vec<serde_json::Value> =
+        metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row["logit_kl"].is_f64() && row["relation_kl"].is_null()), "{metrics}");
+    // Another student than the teacher itself.
+    let other = files.command("other", &["--recipe", "distill", "--teacher", &teacher, "--steps", "1"]);
+    printed(&strs(&other));
+}
+
+#[test]
 fn a_run_goes_on_only_when_asked_to_and_as_it_began() {
     let files = Files::new();
     let begun = files.command("run", &["--steps", "2"]);
@@ -162,7 +182,15 @@ fn refusals_are_one_line_and_leave_no_run() {
             1,
             "sequences of 65 tokens do not fit the context of the model, 64",
         ),
-        (&["--data", &train, "--recipe", "distill"], 2, "recipe must be b1.58 or finetune, not distill"),
+        (&["--data", &train, "--recipe", "other"], 2, "recipe must be b1.58, finetune or distill, not other"),
+        (&["--data", &train, "--recipe", "distill"], 2, "--recipe distill needs --teacher MODEL"),
+        (&["--data", &train, "--teacher", "x"], 2, "--teacher is for --recipe distill"),
+        (&["--data", &train, "--temperature", "1"], 2, "--teacher <MODEL>"),
+        (
+            &["--data", &train, "--teacher", "x", "--logit-weight", "-1"],
+            2,
+            "a number of at least 0 is needed",
+        ),
         (&["--data", &train, "--optimizer", "lion"], 2, "optimizer must be adamw or adamw-8bit, not lion"),
         (&["--data", &train, "--accumulate", "65"], 2, "not 65 of 64 sequences"),
         (&["--data", &train, "--sample-every", "3"], 2, "--sample-prompt <TEXT>"),
@@ -171,7 +199,6 @@ fn refusals_are_one_line_and_leave_no_run() {
         (&["--data", &train, "--steps", "1", "--epochs", "1"], 2, "cannot be used with"),
         (&["--data", &train, "--preset", "tiny"], 2, "cannot be used with"),
         (&["--data", &train, "--init", &tiny()], 2, "--config and --preset are for new models"),
-        (&["--data", &train, "--teacher", "x"], 2, "unexpected argument '--teacher'"),
         (&["--data", &train, "--lora", "0"], 2, "a whole number of at least 1 is needed"),
         (&["--data", &train, "--lora-alpha", "8"], 2, "--lora"),
         (&[], 2, "--data"),

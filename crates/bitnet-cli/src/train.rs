@@ -40,8 +40,8 @@ pub(crate) fn train(args: &TrainArgs) -> Result<(), Failure> {
     let open = if args.resume { RunFolder::resume } else { RunFolder::begin };
     let folder = open(&args.output, options.keep)?;
     let pool = Arc::new(ThreadPool::new(args.threads.unwrap_or_else(ThreadPool::default_threads))?);
-    let seed = args.seed;
-    let start = interrupt::or_done(move || Ok(start(init, seed)?))?;
+    let (seed, teacher) = (args.seed, args.teacher().map_err(Failure::Usage)?.map(str::to_owned));
+    let start = interrupt::or_done(move || Ok(start(init, teacher, seed)?))?;
     let cache = start.token_cache(&folder.tokens(), &pool);
     let data = TrainingData { train: tokens(&cache, &args.data)?, eval: tokens(&cache, &args.eval)? };
     let (outcome, rolled_back) = run(start, data, folder, &options, &pool)?;
@@ -54,13 +54,18 @@ pub(crate) fn train(args: &TrainArgs) -> Result<(), Failure> {
     if args.json { output::json(&report) } else { output::table(&rows(&report)) }
 }
 
-/// The model to begin with.
-fn start(init: Init, seed: u64) -> bitnet_training::Result<Start> {
-    match init {
-        Init::Model(model) => Start::master(&find(&model)?),
-        Init::Adapter(model, lora) => Start::adapter(&find(&model)?, &lora, seed),
-        Init::Config(path) => Start::config(&path, seed),
-        Init::Preset(preset) => Start::preset(preset, seed),
+/// The model to begin with, and the one to learn from.
+fn start(init: Init, teacher: Option<String>, seed: u64) -> bitnet_training::Result<Start> {
+    let start = match init {
+        Init::Model(model) => Start::master(&find(&model)?)?,
+        Init::Student(model) => Start::student(&find(&model)?)?,
+        Init::Adapter(model, lora) => Start::adapter(&find(&model)?, &lora, seed)?,
+        Init::Config(path) => Start::config(&path, seed)?,
+        Init::Preset(preset) => Start::preset(preset, seed)?,
+    };
+    match teacher {
+        Some(teacher) => start.with_teacher(&find(&teacher)?),
+        None => Ok(start),
     }
 }
 

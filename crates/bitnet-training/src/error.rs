@@ -70,6 +70,9 @@ pub enum Error {
         /// What the model has.
         what: String,
     },
+    /// A model that the student cannot learn from.
+    #[error("the teacher {0}")]
+    Teacher(String),
     /// A named tensor that is needed and not there.
     #[error("tensor {0} is missing")]
     MissingTensor(String),

@@ -9,6 +9,7 @@
 //! | [`nn`] | layers with parameters |
 //! | [`model`] | the decoder transformer of a checkpoint |
 //! | [`optim`] | optimizers, schedules, gradient clipping |
+//! | [`distillation`] | losses of a student beside its teacher |
 //! | [`data`] | texts as sequences of tokens, in an order that goes on |
 //! | [`checkpoint`] | what a run goes on from |
 //! | [`guard`] | losses that are no number, or rise |
@@ -19,6 +20,7 @@ pub mod autograd;
 mod byte_tokenizer;
 pub mod checkpoint;
 pub mod data;
+pub mod distillation;
 pub mod error;
 pub mod guard;
 mod hash;

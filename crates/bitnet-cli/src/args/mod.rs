@@ -1,5 +1,6 @@
 //! The command line.
 
+mod distill;
 mod generate;
 mod model;
 mod sampling;

@@ -8,6 +8,7 @@ use bitnet_training::trainer::{Length, OptimizerName, Preset, RecipeName, Sample
 use clap::Args as ClapArgs;
 use clap::builder::NonEmptyStringValueParser;
 
+use super::distill::DistillArgs;
 use super::values::{count, rate};
 
 /// How `--init` asks for a new model.
@@ -21,7 +22,7 @@ pub(crate) struct TrainArgs {
     /// Files to evaluate on: the model with the least loss there is the one written
     #[arg(long, value_name = "FILE")]
     pub(crate) eval: Vec<PathBuf>,
-    /// scratch, or the model to begin with, a float master or packed: a folder, a GGUF file or a hub id [default: scratch]
+    /// scratch, or the model to begin with, a float master or packed: a folder, a GGUF file or a hub id [default: the teacher, or scratch]
     #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     init: Option<String>,
     /// Train adapters of this rank beside the model of --init, which stays as it is
@@ -35,10 +36,16 @@ pub(crate) struct TrainArgs {
     config: Option<PathBuf>,
     #[arg(long, value_name = "NAME", help = "Shape of a new model: tiny or mini [default: tiny]")]
     preset: Option<Preset>,
-    #[arg(long, value_name = "NAME", help = "b1.58 or finetune [default: finetune for a model, else b1.58]")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "b1.58, finetune or distill [default: finetune for a model, else b1.58]"
+    )]
     recipe: Option<RecipeName>,
     #[arg(long, value_name = "NAME", default_value_t = OptimizerName::AdamW, help = "adamw, or adamw-8bit: less memory")]
     optimizer: OptimizerName,
+    #[command(flatten)]
+    distill: DistillArgs,
     /// Steps to train
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, conflicts_with = "epochs")]
     steps: Option<usize>,
@@ -57,7 +64,7 @@ pub(crate) struct TrainArgs {
     /// Tokens of a sequence [default: 256, or the context of the model]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     seq_len: Option<usize>,
-    /// The greatest learning rate [default: 1.5e-3 of b1.58, 2e-4 of finetune, 2e-3 of adapters]
+    /// The greatest learning rate [default: 1.5e-3 of b1.58, 2e-4 of finetune, 1e-3 of distill, 2e-3 of adapters]
     #[arg(long, value_name = "F", value_parser = rate, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Seed of new weights and of the order of the data
@@ -94,6 +101,8 @@ pub(crate) struct TrainArgs {
 pub(crate) enum Init {
     /// A model that is trained on.
     Model(String),
+    /// A model that is trained on, or one in full precision that becomes a BitNet model first.
+    Student(String),
     /// A model that stays as it is, with an adapter.
     Adapter(String, LoraOptions),
     /// A new model of a config.
@@ -105,12 +114,15 @@ pub(crate) enum Init {
 impl TrainArgs {
     /// What to begin with. Errors: a line for options that exclude each other.
     pub(crate) fn init(&self) -> Result<Init, String> {
-        let model = self.init.as_ref().filter(|init| *init != SCRATCH);
+        let teacher = self.teacher()?;
+        let is_said = self.init.is_some() || self.config.is_some() || self.preset.is_some();
+        let init = self.init.as_deref().or(teacher.filter(|_| !is_said)).filter(|init| *init != SCRATCH);
         let lora = self.lora.map(|rank| LoraOptions { rank, alpha: self.lora_alpha });
-        match (model, &self.config, self.preset) {
-            (Some(model), None, None) => Ok(match lora {
-                Some(lora) => Init::Adapter(model.clone(), lora),
-                None => Init::Model(model.clone()),
+        match (init, &self.config, self.preset) {
+            (Some(model), None, None) => Ok(match (lora, teacher) {
+                (Some(lora), _) => Init::Adapter(model.to_owned(), lora),
+                (None, Some(_)) => Init::Student(model.to_owned()),
+                (None, None) => Init::Model(model.to_owned()),
             }),
             (None, ..) if lora.is_some() => Err("--lora adapts a model: give --init MODEL".to_owned()),
             (Some(_), ..) => Err("--config and --preset are for new models, not for --init MODEL".to_owned()),
@@ -119,11 +131,20 @@ impl TrainArgs {
         }
     }
 
+    /// The model to learn from. Errors: a line for a recipe that has no use for it, or needs one.
+    pub(crate) fn teacher(&self) -> Result<Option<&str>, String> {
+        match (self.distill.teacher.as_deref(), self.recipe == Some(RecipeName::Distill)) {
+            (Some(_), false) => Err("--teacher is for --recipe distill".to_owned()),
+            (None, true) => Err("--recipe distill needs --teacher MODEL".to_owned()),
+            (teacher, _) => Ok(teacher),
+        }
+    }
+
     /// How to train.
     pub(crate) fn options(&self, init: &Init) -> TrainOptions {
         let every = |steps: Option<usize>| steps.map(|steps| steps as u64);
         let default_recipe = match init {
-            Init::Model(_) | Init::Adapter(..) => RecipeName::Finetune,
+            Init::Model(_) | Init::Student(_) | Init::Adapter(..) => RecipeName::Finetune,
             Init::Config(_) | Init::Preset(_) => RecipeName::B1_58,
         };
         TrainOptions {
@@ -133,6 +154,7 @@ impl TrainArgs {
             },
             recipe: self.recipe.unwrap_or(default_recipe),
             optimizer: self.optimizer,
+            distill: self.distill.options(),
             learning_rate: self.lr.map(|lr| lr as f32),
             batch_tokens: self.batch_tokens,
             accumulate: self.accumulate,

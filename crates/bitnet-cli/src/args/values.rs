@@ -47,6 +47,14 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "a number above 0 is needed".to_owned())
 }
 
+/// A factor that may be 0.
+pub(super) fn weight(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|weight: &f64| *weight >= 0.0 && weight.is_finite())
+        .ok_or_else(|| "a number of at least 0 is needed".to_owned())
+}
+
 /// A number of things, at least one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {

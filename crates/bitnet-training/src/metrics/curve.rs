@@ -168,10 +168,12 @@ mod tests {
     use bitnet_inference::drawing::{Shape, png, svg};
 
     use super::*;
+    use crate::metrics::LossParts;
 
     fn metrics(step: u64, eval_loss: Option<f64>) -> Metrics {
         let loss = if step == 500 { f64::NAN } else { 2.0 + 4.0 / step as f64 };
-        Metrics { step, loss, lr: 1e-3, grad_norm: 1.0, tokens_per_s: 1.0, eval_loss }
+        let parts = LossParts::default();
+        Metrics { step, loss, lr: 1e-3, grad_norm: 1.0, parts, tokens_per_s: 1.0, eval_loss }
     }
 
     fn lines(chart: &Chart) -> Vec<&[(i32, i32)]> {

@@ -103,7 +103,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::metrics::Metrics;
+    use crate::metrics::{LossParts, Metrics};
 
     fn read(path: &Path) -> Result<Vec<Metrics>> {
         super::read(path)
@@ -111,7 +111,8 @@ mod tests {
 
     fn metrics(step: u64) -> Metrics {
         let loss = 4.0 - step as f64 / 8.0;
-        Metrics { step, loss, lr: 1e-3, grad_norm: 0.5, tokens_per_s: 1234.5, eval_loss: None }
+        let parts = LossParts::default();
+        Metrics { step, loss, lr: 1e-3, grad_norm: 0.5, parts, tokens_per_s: 1234.5, eval_loss: None }
     }
 
     fn write(path: &Path, from: u64, steps: impl IntoIterator<Item = u64>) {
@@ -166,5 +167,17 @@ mod tests {
         );
         let found = &read(&path).unwrap()[0];
         assert!(found.loss.is_nan() && found.eval_loss == Some(2.5));
+    }
+
+    #[test]
+    fn parts_of_a_loss_are_there_where_it_has_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let parts = LossParts { logit_kl: Some(0.25), relation_kl: None };
+        let distilled = Metrics { parts, ..metrics(1) };
+        StepLog::open(&path, 0).unwrap().append(&distilled).unwrap();
+        let line = fs::read_to_string(&path).unwrap();
+        assert!(line.contains(r#""grad_norm":0.5,"logit_kl":0.25,"tokens_per_s""#), "{line}");
+        assert_eq!(read(&path).unwrap(), [distilled]);
     }
 }

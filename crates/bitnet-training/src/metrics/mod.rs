@@ -7,5 +7,5 @@ mod smoothed;
 
 pub use self::curve::{Curve, Series};
 pub use self::log::{Record, StepLog, read};
-pub use self::record::Metrics;
+pub use self::record::{LossParts, Metrics};
 pub use self::smoothed::smoothed;

@@ -74,15 +74,20 @@ pub(super) struct Pass<'a> {
     pub(super) estimator: Estimator,
 }
 
+/// Queries, keys and values of a block as its attention takes them, `[tokens, heads, head_dim]`.
+pub type Heads = [Variable; 3];
+
 impl Block {
-    pub(super) fn forward(&self, x: &Variable, pass: Pass<'_>) -> Result<Variable> {
-        let h = x.add(&self.attention.forward(x, pass)?)?;
-        h.add(&self.mlp.forward(&h, pass)?)
+    /// What goes into the next block, and the heads of this one.
+    pub(super) fn forward(&self, x: &Variable, pass: Pass<'_>) -> Result<(Variable, Heads)> {
+        let heads = self.attention.heads(x, pass)?;
+        let h = x.add(&self.attention.forward(&heads, pass)?)?;
+        Ok((h.add(&self.mlp.forward(&h, pass)?)?, heads))
     }
 }
 
 impl Attention {
-    fn forward(&self, x: &Variable, pass: Pass<'_>) -> Result<Variable> {
+    fn heads(&self, x: &Variable, pass: Pass<'_>) -> Result<Heads> {
         let Pass { segments, rope: table, estimator } = pass;
         let input = ProjectionInput::new(self.norm.forward(x)?);
         let heads = |y: Variable| {
@@ -94,8 +99,12 @@ impl Attention {
         };
         let (q, k) = (turned(&self.q, &self.q_norm)?, turned(&self.k, &self.k_norm)?);
         let v = heads(self.v.forward(&input, estimator)?)?;
-        drop(input);
-        let attended = attention(&q, &k, &v, segments, self.scale)?;
+        Ok([q, k, v])
+    }
+
+    fn forward(&self, [q, k, v]: &Heads, pass: Pass<'_>) -> Result<Variable> {
+        let Pass { segments, estimator, .. } = pass;
+        let attended = attention(q, k, v, segments, self.scale)?;
         let [tokens, width] = [segments.tokens(), q.dims()[1] * self.head_dim];
         let attended = normed(self.sub_norm.as_ref(), attended.reshape([tokens, width])?)?;
         normed(self.post_norm.as_ref(), self.o.forward(&ProjectionInput::new(attended), estimator)?)

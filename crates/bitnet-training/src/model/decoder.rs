@@ -8,12 +8,12 @@ use bitnet_inference::ModelConfig;
 use bitnet_inference::rope::RopeTable;
 
 use super::Block;
-use super::block::Pass;
+use super::block::{Heads, Pass};
 use crate::autograd::{Estimator, Segments, linear_cross_entropy, no_grad, uncleared};
 use crate::nn::{Embedding, Linear, Module, Parameter, RmsNorm};
 use crate::{Error, Result, Variable};
 
-/// A decoder-only transformer with ternary linears.
+/// A decoder-only transformer, with ternary linears or ordinary ones.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     pub(super) config: ModelConfig,
@@ -23,6 +23,15 @@ pub struct Decoder {
     /// None where the head is the embedding.
     pub(super) head: Option<Linear>,
     pub(super) rope: Arc<RopeTable>,
+}
+
+/// What a forward pass has in front of the head.
+#[derive(Debug)]
+pub struct States {
+    /// What the head multiplies, `[tokens, hidden_size]`.
+    pub hidden: Variable,
+    /// The heads of the layer that was asked for.
+    pub heads: Option<Heads>,
 }
 
 impl Decoder {
@@ -67,18 +76,34 @@ impl Decoder {
 
     /// What the head multiplies, `[tokens, hidden_size]`. Errors: as [`Self::loss`].
     pub fn hidden(&self, tokens: &[u32], segments: &Segments, estimator: Estimator) -> Result<Variable> {
+        Ok(self.states(tokens, segments, estimator, None)?.hidden)
+    }
+
+    /// The same, with the heads of a layer. Errors: as [`Self::loss`].
+    pub fn states(
+        &self,
+        tokens: &[u32],
+        segments: &Segments,
+        estimator: Estimator,
+        layer: Option<usize>,
+    ) -> Result<States> {
         if tokens.len() != segments.tokens() {
             let (expected, got) = ([segments.tokens()].into(), [tokens.len()].into());
             return Err(Error::Shape { what: "tokens".to_owned(), expected, got });
         }
-        let mut x = self.embedding.forward(tokens)?;
-        for block in &self.blocks {
-            x = block.forward(&x, Pass { segments, rope: &self.rope, estimator })?;
+        let (mut x, mut of_layer) = (self.embedding.forward(tokens)?, None);
+        for (index, block) in self.blocks.iter().enumerate() {
+            let (y, heads) = block.forward(&x, Pass { segments, rope: &self.rope, estimator })?;
+            x = y;
+            if layer == Some(index) {
+                of_layer = Some(heads);
+            }
         }
-        self.norm.forward(&x)
+        Ok(States { hidden: self.norm.forward(&x)?, heads: of_layer })
     }
 
-    fn head(&self) -> &Parameter {
+    /// The weights of the head: the embedding where it is tied.
+    pub fn head(&self) -> &Parameter {
         self.head.as_ref().map_or(&self.embedding.weight, |head| &head.weight)
     }
 }

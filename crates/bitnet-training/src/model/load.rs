@@ -18,7 +18,7 @@ use crate::nn::{BitLinear, Embedding, Initializer, Linear, Parameter, RmsNorm};
 use crate::{Error, Result};
 
 impl Decoder {
-    /// The model of a float checkpoint, the master of a ternary model.
+    /// The model of a float checkpoint: the master of a ternary model, or one in full precision.
     ///
     /// Errors: [`Error::Unsupported`] for packed weights and for what only other architectures have, [`Error::Inference`],
     /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::NotFinite`].
@@ -130,7 +130,6 @@ impl Builder<'_> {
     fn check(&self) -> Result<()> {
         let c = self.config;
         let refused = [
-            (c.quantization.activations != ActivationMode::Int8, "a model whose activations stay floats"),
             (c.quantization.input_norm.is_some(), "norms in front of each projection"),
             (c.attention_bias || c.mlp_bias, "biases of projections"),
             (c.local.is_some(), "layers that see neighbouring positions alone"),
@@ -187,12 +186,15 @@ impl Builder<'_> {
         Ok(RmsNorm { weight, eps: self.config.rms_norm_eps })
     }
 
+    /// Ordinary where the config exempts it, and throughout a model whose activations stay floats: its weights are what they
+    /// are.
     fn projection(&self, name: &str, outputs: usize, inputs: usize) -> Result<Projection> {
         if let Some(adapting) = self.adapting {
             return adapting.projection(name, [outputs, inputs], self.source);
         }
         let linear = self.linear(name, outputs, inputs)?;
-        if self.config.quantization.converts(name) {
+        let quantization = &self.config.quantization;
+        if quantization.activations == ActivationMode::Int8 && quantization.converts(name) {
             return Ok(Projection::Bit(BitLinear { weight: linear.weight, bias: linear.bias }));
         }
         Ok(Projection::Float(linear))

@@ -7,6 +7,6 @@ mod load;
 mod projection;
 
 pub use adapted::AdaptedLinear;
-pub use block::{Attention, Block, Mlp};
-pub use decoder::Decoder;
+pub use block::{Attention, Block, Heads, Mlp};
+pub use decoder::{Decoder, States};
 pub use projection::{Projection, ProjectionInput};

@@ -1,4 +1,5 @@
-//! The linears of a block: ternary, or floats where the config exempts them; trained, or with an adapter that is.
+//! The linears of a block: ternary, or ordinary ones where the config exempts them or the model is in full precision; trained,
+//! or with an adapter that is.
 
 use std::cell::OnceCell;
 

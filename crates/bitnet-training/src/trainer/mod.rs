@@ -14,6 +14,7 @@
 //! those of an adapter are not.
 
 mod adapter;
+mod conversion;
 mod evaluation;
 mod export;
 mod folder;
@@ -27,6 +28,7 @@ mod samples;
 mod start;
 mod state;
 mod step;
+mod teacher;
 
 #[cfg(test)]
 mod tests;

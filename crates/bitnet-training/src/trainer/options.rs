@@ -2,6 +2,7 @@
 
 use super::{OptimizerName, RecipeName, SampleOptions};
 use crate::autograd::NoteFormat;
+use crate::distillation::DistillOptions;
 use crate::guard::GuardOptions;
 use crate::{Error, Result};
 
@@ -30,6 +31,8 @@ pub struct TrainOptions {
     pub length: Length,
     /// Learning rates and weight decay.
     pub recipe: RecipeName,
+    /// How the recipe `distill` learns from its teacher.
+    pub distill: DistillOptions,
     /// What moves the parameters.
     pub optimizer: OptimizerName,
     /// The greatest learning rate; `None` is [`super::Start::default_peak`].
@@ -62,6 +65,7 @@ impl Default for TrainOptions {
         Self {
             length: Length::Epochs(1.0),
             recipe: RecipeName::B1_58,
+            distill: DistillOptions::default(),
             optimizer: OptimizerName::AdamW,
             learning_rate: None,
             batch_tokens: 4096,

@@ -11,10 +11,13 @@ use serde::Serialize;
 
 use super::options::MAX_NORM;
 use super::samples::Sampler;
+use super::step::{Figures, Objective};
+use super::teacher::Teacher;
 use super::{Observer, Progress, RolledBack, RunFolder, Start, TrainOptions, evaluation, state, step};
-use crate::autograd::with_notes;
+use crate::autograd::{Estimator, with_notes};
 use crate::checkpoint::{Fingerprint, latest};
 use crate::data::{Dataset, Loader, PackOptions, Packing, TokenFile};
+use crate::distillation::Distillation;
 use crate::guard::{Guard, Trouble, Verdict};
 use crate::metrics::{Metrics, StepLog};
 use crate::model::Decoder;
@@ -47,6 +50,7 @@ pub struct Trainer {
     samples: Option<Sampler>,
     pub(super) fingerprint: Fingerprint,
     options: TrainOptions,
+    distillation: Option<Distillation>,
     pub(super) recipe: Recipe,
     rows: usize,
     steps: u64,
@@ -95,17 +99,21 @@ pub struct Trained {
 impl Trainer {
     /// A run that begins, or goes on where its folder has one.
     ///
-    /// Errors: [`Error::InvalidOption`]; [`Error::SequenceLength`], [`Error::TooLittleData`];
+    /// Errors: [`Error::InvalidOption`], [`Error::Teacher`]; [`Error::SequenceLength`], [`Error::TooLittleData`];
     /// [`Error::Mismatch`] for a folder whose run is another; those of checkpoints.
     pub fn new(
-        start: Start,
+        mut start: Start,
         files: TrainingData,
         folder: RunFolder,
         options: &TrainOptions,
         pool: &Arc<ThreadPool>,
     ) -> Result<Self> {
         options.check()?;
-        let context_length = start.decoder.config().context_length;
+        let teacher = start.teacher.take();
+        let mut context_length = start.decoder.config().context_length;
+        if let Some(teacher) = &teacher {
+            context_length = context_length.min(teacher.decoder.config().context_length);
+        }
         let seq_len = options.seq_len(context_length);
         let pack = PackOptions { seq_len, context_length, packing: Packing::Stream };
         let data = Dataset::new(files.train, &pack)?;
@@ -124,6 +132,7 @@ impl Trainer {
         fingerprint.set("accumulate", options.accumulate);
         fingerprint.set("activation-dtype", options.notes);
         fingerprint.set("seed", options.seed);
+        let distillation = Teacher::distillation(teacher, &start.decoder, options, &mut fingerprint)?;
 
         let saved = folder.store.resume(&fingerprint)?;
         let first = saved.as_ref().map_or(0, |saved| saved.state.step);
@@ -137,6 +146,7 @@ impl Trainer {
             data: Loader::new(Arc::new(data), rows, options.seed),
             recipe: options.recipe.recipe(peak, steps),
             options: options.clone(),
+            distillation,
             pool: Arc::clone(pool),
             guard: Guard::default(),
             rate_factor: 1.0,
@@ -208,8 +218,9 @@ impl Trainer {
         let begun = Instant::now();
         let batch = self.data.next_batch();
         let TrainOptions { accumulate, notes, .. } = self.options;
-        let [loss, norm] =
-            with_notes(notes, || step::gradients(self.decoder(), &self.parameters, &batch, accumulate))?;
+        let objective = self.objective();
+        let compute = || step::gradients(self.decoder(), &self.parameters, &batch, accumulate, objective);
+        let Figures { loss, parts, norm } = with_notes(notes, compute)?;
         if let Some(trouble) = self.trouble(loss, norm)? {
             self.roll_back(self.step + 1, trouble, observer)?;
             return Ok(None);
@@ -230,7 +241,7 @@ impl Trainer {
             return Ok(None);
         }
         let (step, lr, grad_norm, eval_loss) = (self.step, learning_rate.into(), norm, self.eval_loss);
-        let metrics = Metrics { step, loss, lr, grad_norm, tokens_per_s, eval_loss };
+        let metrics = Metrics { step, loss, lr, grad_norm, parts, tokens_per_s, eval_loss };
         self.log.append(&metrics)?;
         if let Some(samples) = &mut self.samples
             && let Some(sample) = samples.write(&self.start, self.step, &self.pool)?
@@ -241,6 +252,14 @@ impl Trainer {
             self.save()?;
         }
         Ok(Some(metrics))
+    }
+
+    /// What the next step learns with.
+    fn objective(&self) -> Objective<'_> {
+        let distillation = self.distillation.as_ref();
+        let estimator = distillation
+            .map_or(Estimator::Plain, |distillation| distillation.options().estimator(self.step, self.steps));
+        Objective { distillation, estimator }
     }
 
     /// The loss of evaluation, where this step has one.

@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use bitnet_core::tensor::lent_threads;
 use bitnet_core::{Buffer, DType, ThreadPool};
 use bitnet_inference::checkpoint::{Stored, map_file};
+use bitnet_inference::config::ActivationMode;
 use bitnet_inference::convert::{HfForm, Target, description, refuse_unwritten, to_master};
 use bitnet_inference::{ChatTemplate, Checkpoint, ModelConfig, Tokenizer};
 use serde_json::{Map, Value, json};
 
 use super::Preset;
 use super::adapter::Adaptation;
+use super::conversion::converted;
+use super::teacher::Teacher;
 use crate::data::TokenCache;
 use crate::mapped::mapped;
 use crate::model::Decoder;
@@ -32,12 +35,14 @@ pub struct Start {
     pub(super) name: PathBuf,
     /// What is written beside the trained tensors.
     pub(super) files: BTreeMap<String, Buffer>,
-    tokenizer: Option<Tokenizer>,
+    pub(super) tokenizer: Option<Tokenizer>,
     template: ChatTemplate,
     /// What ends a document.
     end: Option<u32>,
     /// Where an adapter is trained, and not the model.
     pub(super) adaptation: Option<Adaptation>,
+    /// Whom it learns from.
+    pub(super) teacher: Option<Teacher>,
 }
 
 impl Start {
@@ -47,8 +52,12 @@ impl Start {
     /// the first forward pass is that of the packed model, bit for bit.
     ///
     /// Errors: those of [`Decoder::from_checkpoint`], [`to_master`] and [`refuse_unwritten`]; [`Error::Unsupported`] for
-    /// packed weights that no master gives.
+    /// packed weights that no master gives, or a model in full precision.
     pub fn master(checkpoint: &Checkpoint) -> Result<Self> {
+        if ModelConfig::read(checkpoint)?.quantization.activations == ActivationMode::Float {
+            let what = "a model in full precision as it is: the recipe distill makes it a BitNet one";
+            return Err(Error::Unsupported { what: what.to_owned() });
+        }
         if is_master(checkpoint)? {
             return Self::of_master(checkpoint);
         }
@@ -65,6 +74,14 @@ impl Start {
         let decoder = Decoder::from_checkpoint(checkpoint)?;
         refuse_unwritten(checkpoint, decoder.config(), Target::Hf(HfForm::Master))?;
         Self::new(checkpoint, decoder, description(checkpoint)?)
+    }
+
+    /// As [`Self::master`], and of a Llama checkpoint in full precision, as it is but for new norms in front of the output
+    /// and down projections, the `SubLN` of BitNet.
+    ///
+    /// Errors: those of [`Self::master`]; [`Error::Unsupported`] for other architectures in full precision.
+    pub fn student(checkpoint: &Checkpoint) -> Result<Self> {
+        Self::master(converted(checkpoint)?.as_ref().unwrap_or(checkpoint))
     }
 
     /// A new model of the shape of a preset: see [`Decoder::new`].
@@ -143,6 +160,7 @@ impl Start {
             files,
             decoder,
             adaptation: None,
+            teacher: None,
         })
     }
 

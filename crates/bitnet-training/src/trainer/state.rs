@@ -79,10 +79,7 @@ pub(super) fn fingerprint(
     eval: Option<&Dataset>,
 ) -> Result<Fingerprint> {
     let mut facts = Fingerprint::default();
-    let values = parameters.iter().map(|of| Ok(of.variable().value().contiguous()?));
-    let values: Vec<Tensor> = values.collect::<Result<_>>()?;
-    let bytes: Vec<&[u8]> = values.iter().map(|value| &value.data()[..]).collect();
-    facts.set("the first model", short(&sha256_of_parts(&bytes)));
+    facts.set("the first model", short(&hash(parameters)?));
     // A GGUF file that is adapted has none.
     if let Some(config) = start.files.get(CONFIG) {
         facts.set("config.json", short(&sha256_of_parts(&[config])));
@@ -96,6 +93,14 @@ pub(super) fn fingerprint(
     Ok(facts)
 }
 
+/// SHA-256 of all values.
+pub(super) fn hash(parameters: &[Parameter]) -> Result<String> {
+    let values = parameters.iter().map(|of| Ok(of.variable().value().contiguous()?));
+    let values: Vec<Tensor> = values.collect::<Result<_>>()?;
+    let bytes: Vec<&[u8]> = values.iter().map(|value| &value.data()[..]).collect();
+    Ok(sha256_of_parts(&bytes))
+}
+
 fn describe(facts: &mut Fingerprint, what: &str, files: &[TokenFile]) {
     for (index, file) in files.iter().enumerate() {
         facts.set(format!("file {} of {what}", index + 1), short(file.key()));
@@ -103,6 +108,6 @@ fn describe(facts: &mut Fingerprint, what: &str, files: &[TokenFile]) {
 }
 
 /// Of a hash, as much as tells two runs apart.
-fn short(hash: &str) -> &str {
+pub(super) fn short(hash: &str) -> &str {
     &hash[..12]
 }

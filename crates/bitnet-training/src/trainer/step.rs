@@ -4,6 +4,8 @@ use bitnet_core::Tensor;
 
 use crate::autograd::{Estimator, IGNORED, Segments};
 use crate::data::Batch;
+use crate::distillation::{Distillation, Losses};
+use crate::metrics::LossParts;
 use crate::model::Decoder;
 use crate::nn::{Module, Parameter};
 use crate::optim::gradient_norm;
@@ -27,29 +29,61 @@ impl Inputs {
     }
 }
 
-/// Leaves the gradients of the mean loss on a batch with the parameters; gives the loss and the norm of all gradients,
-/// NaN where numbers ran out of bounds.
+/// What a batch is learnt with.
+#[derive(Clone, Copy)]
+pub(super) struct Objective<'a> {
+    pub(super) distillation: Option<&'a Distillation>,
+    pub(super) estimator: Estimator,
+}
+
+impl Objective<'_> {
+    fn losses(&self, decoder: &Decoder, batch: &Batch) -> Result<Losses> {
+        let Inputs { targets, segments } = Inputs::of(batch)?;
+        match self.distillation {
+            Some(teacher) => teacher.loss(decoder, &batch.ids, &targets, &segments, self.estimator),
+            None => Losses::cross_entropy(decoder.loss(&batch.ids, &targets, &segments, self.estimator)?),
+        }
+    }
+}
+
+/// What is known of a batch when its gradients are.
+#[derive(Default)]
+pub(super) struct Figures {
+    /// Mean cross-entropy.
+    pub(super) loss: f64,
+    pub(super) parts: LossParts,
+    /// Of all gradients.
+    pub(super) norm: f64,
+}
+
+/// Leaves the gradients of the loss on a batch with the parameters; figures are NaN where numbers ran out of bounds.
 ///
-/// The batch is read in `parts`, whose gradients add up to those of the whole: each counts as much as it has to learn.
+/// The batch is read in `parts`, whose gradients add up to those of the whole: each counts as much as it has to learn, and
+/// one that has nothing to learn is left out.
 pub(super) fn gradients(
     decoder: &Decoder,
     parameters: &[Parameter],
     batch: &Batch,
     parts: usize,
-) -> Result<[f64; 2]> {
+    objective: Objective<'_>,
+) -> Result<Figures> {
     let compute = || {
         decoder.clear_gradients()?;
-        let mut sum = 0.0;
-        for part in batch.parts(parts) {
-            let Inputs { targets, segments } = Inputs::of(&part)?;
+        let mut figures = Figures::default();
+        for part in batch.parts(parts).filter(|part| parts == 1 || part.learnt() > 0) {
             let share = part.learnt() as f64 / batch.learnt() as f64;
-            let loss = decoder.loss(&part.ids, &targets, &segments, Estimator::Plain)?;
-            loss.backward_with(Tensor::from_vec(vec![share as f32], [])?)?;
-            sum += share * f64::from(loss.value().to_f32()?[0]);
+            let Losses { total, cross_entropy, parts } = objective.losses(decoder, &part)?;
+            total.backward_with(Tensor::from_vec(vec![share as f32], [])?)?;
+            figures.loss += share * cross_entropy;
+            figures.parts.add(share, &parts);
         }
-        Ok([sum, gradient_norm(parameters)?])
+        figures.norm = gradient_norm(parameters)?;
+        Ok(figures)
     };
-    compute().or_else(|error| Ok([nan_if_not_finite(error)?; 2]))
+    compute().or_else(|error| {
+        let nan = nan_if_not_finite(error)?;
+        Ok(Figures { loss: nan, parts: LossParts::default(), norm: nan })
+    })
 }
 
 /// What is not finite cannot be made ternary; that is for the guard to judge, as a loss that is none.

@@ -4,8 +4,9 @@ use bitnet_core::tensor::with_threads;
 
 use super::*;
 use crate::Error;
+use crate::autograd::Estimator;
 use crate::data::Batch;
-use crate::trainer::step::gradients;
+use crate::trainer::step::{Figures, Objective, gradients};
 
 fn in_parts(accumulate: usize) -> TrainOptions {
     TrainOptions { accumulate, ..options(6) }
@@ -14,9 +15,11 @@ fn in_parts(accumulate: usize) -> TrainOptions {
 /// Loss and norm, and the gradient of each parameter.
 fn gradients_of(trainer: &Trainer, batch: &Batch, parts: usize) -> ([f64; 2], Vec<Vec<f32>>) {
     with_threads(&trainer.pool, || {
-        let figures = gradients(trainer.decoder(), &trainer.parameters, batch, parts).unwrap();
+        let objective = Objective { distillation: None, estimator: Estimator::Plain };
+        let Figures { loss, norm, .. } =
+            gradients(trainer.decoder(), &trainer.parameters, batch, parts, objective).unwrap();
         let of = |parameter: &Parameter| parameter.variable().gradient().unwrap().to_vec::<f32>().unwrap();
-        (figures, trainer.parameters.iter().map(of).collect())
+        ([loss, norm], trainer.parameters.iter().map(of).collect())
     })
 }
 
@@ -34,10 +37,11 @@ fn parts_add_up_to_the_whole_however_much_each_has_to_learn() {
     let mut trainer = files.trainer("run", &options(6), 1).unwrap();
     let mut batch = trainer.data.next_batch();
     assert_eq!(batch.rows, 4);
-    // As of a conversation with a short answer.
-    batch.is_learnt[1..SEQ_LEN - 2].fill(false);
-    let ([loss, norm], whole) = gradients_of(&trainer, &batch, 1);
-    for parts in [2, 3, 4] {
+    // As of a conversation with a short answer, and then of one without.
+    for (unlearnt, parts) in [(1..SEQ_LEN - 2, 2), (1..SEQ_LEN - 2, 3), (1..SEQ_LEN - 2, 4), (0..SEQ_LEN, 4)]
+    {
+        batch.is_learnt[unlearnt].fill(false);
+        let ([loss, norm], whole) = gradients_of(&trainer, &batch, 1);
         let ([loss_of_parts, norm_of_parts], sums) = gradients_of(&trainer, &batch, parts);
         assert!((loss_of_parts / loss - 1.0).abs() < 1e-6, "{loss_of_parts} {loss}");
         assert!((norm_of_parts / norm - 1.0).abs() < 1e-6, "{norm_of_parts} {norm}");

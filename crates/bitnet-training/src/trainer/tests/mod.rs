@@ -1,6 +1,7 @@
 //! Whole runs of a very small model.
 
 mod accumulate;
+mod distill;
 mod export;
 mod lora;
 mod packed;

@@ -92,7 +92,8 @@ fn names_are_those_of_the_command_line() {
     for preset in Preset::ALL {
         assert_eq!(preset.name().parse::<Preset>().unwrap(), preset);
     }
-    assert_eq!(refused("distill".parse::<RecipeName>()), "recipe must be b1.58 or finetune, not distill");
+    let unknown = refused("other".parse::<RecipeName>());
+    assert_eq!(unknown, "recipe must be b1.58, finetune or distill, not other");
     assert_eq!(refused("huge".parse::<Preset>()), "preset must be tiny or mini, not huge");
 }
 

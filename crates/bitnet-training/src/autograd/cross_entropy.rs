@@ -40,14 +40,7 @@ pub fn linear_cross_entropy(h: &Variable, w: &Variable, targets: &[u32]) -> Resu
         let (expected, got) = (expected.into(), h_value.shape().clone());
         return Err(Error::Shape { what: "the input of the head".to_owned(), expected, got });
     }
-    let is_counted = |target: &&u32| **target != IGNORED;
-    if let Some(&id) = targets.iter().filter(is_counted).find(|id| **id as usize >= vocab_size) {
-        return Err(Error::Token { id, vocab_size });
-    }
-    let count = targets.iter().filter(is_counted).count();
-    if count == 0 {
-        return Err(Error::NoTargets);
-    }
+    let count = counted(targets, vocab_size)?;
     let head = Head {
         compute: Compute::new()?,
         h: elements(&h_value)?,
@@ -72,6 +65,18 @@ pub fn linear_cross_entropy(h: &Variable, w: &Variable, targets: &[u32]) -> Resu
         };
         Ok([wanted(wants_h, || scaled(&dh))?, wanted(wants_w, || scaled(&dw))?])
     }))
+}
+
+/// How many targets there are. Errors: [`Error::Token`], [`Error::NoTargets`].
+pub(super) fn counted(targets: &[u32], vocab_size: usize) -> Result<usize> {
+    let is_counted = |target: &&u32| **target != IGNORED;
+    if let Some(&id) = targets.iter().filter(is_counted).find(|id| **id as usize >= vocab_size) {
+        return Err(Error::Token { id, vocab_size });
+    }
+    match targets.iter().filter(is_counted).count() {
+        0 => Err(Error::NoTargets),
+        count => Ok(count),
+    }
 }
 
 struct Head<'a> {

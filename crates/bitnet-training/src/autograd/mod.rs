@@ -18,6 +18,7 @@ mod embedding;
 mod estimator;
 mod floats;
 mod kept;
+mod logits;
 mod matmul;
 mod quantized_input;
 mod reduce;
@@ -25,6 +26,7 @@ mod rms_norm;
 mod rope;
 mod segments;
 mod shape;
+mod softmax;
 mod variable;
 
 #[cfg(test)]
@@ -38,8 +40,9 @@ pub use embedding::embedding;
 pub use estimator::Estimator;
 pub(crate) use floats::uncleared;
 pub use kept::{NoteFormat, with_notes};
+pub use logits::cross_entropy;
 pub use quantized_input::QuantizedInput;
 pub use rms_norm::rms_norm;
 pub use rope::rope;
 pub use segments::Segments;
-pub use variable::{Variable, no_grad};
+pub use variable::{Variable, is_recording, no_grad, set_recording};

@@ -1,4 +1,4 @@
-"""Run BitNet b1.58 models: ternary weights, int8 activations, no PyTorch.
+"""Run and train BitNet b1.58 models: ternary weights, int8 activations, no PyTorch.
 
 ```python
 import bitnet_rust as bn
@@ -8,7 +8,7 @@ print(model.generate("My fellow citizens, today we", max_tokens=32))
 ```
 """
 
-from bitnet_rust import quant, testing
+from bitnet_rust import nn, optim, quant, testing
 from bitnet_rust._backend import Backend, BackendSession
 from bitnet_rust._errors import (
     BitNetError,
@@ -16,11 +16,14 @@ from bitnet_rust._errors import (
     CheckpointError,
     ConfigError,
     ContextLengthError,
+    DataError,
     DeviceError,
+    DivergedError,
     DTypeError,
     EngineClosedError,
     FileError,
     FilePermissionError,
+    GradientError,
     HubError,
     MissingFileError,
     ModelNotFoundError,
@@ -33,6 +36,7 @@ from bitnet_rust._errors import (
     ShapeError,
     TokenizerError,
 )
+from bitnet_rust._grad import no_grad
 from bitnet_rust._native import (
     Chunk,
     Engine,
@@ -50,6 +54,8 @@ from bitnet_rust._native import (
     TernaryMatrix,
     Timings,
     Tokenizer,
+    TrainResult,
+    TrainStep,
     Work,
     __version__,
     convert,
@@ -58,6 +64,7 @@ from bitnet_rust._native import (
     memory_trim,
     quantize_activations,
     quantize_weights,
+    train,
     verify,
 )
 
@@ -71,7 +78,9 @@ __all__ = [
     "ConfigError",
     "ContextLengthError",
     "DTypeError",
+    "DataError",
     "DeviceError",
+    "DivergedError",
     "Engine",
     "EngineClosedError",
     "EngineStats",
@@ -79,6 +88,7 @@ __all__ = [
     "FilePermissionError",
     "Generation",
     "GenerationFuture",
+    "GradientError",
     "HubError",
     "Logprobs",
     "MemoryStats",
@@ -101,15 +111,21 @@ __all__ = [
     "Timings",
     "Tokenizer",
     "TokenizerError",
+    "TrainResult",
+    "TrainStep",
     "Work",
     "__version__",
     "convert",
     "load",
     "memory_stats",
     "memory_trim",
+    "nn",
+    "no_grad",
+    "optim",
     "quant",
     "quantize_activations",
     "quantize_weights",
     "testing",
+    "train",
     "verify",
 ]

@@ -53,6 +53,18 @@ class QuantizationError(BitNetError, ValueError):
     """A value that cannot be quantized, or a code that is not ternary."""
 
 
+class GradientError(BitNetError, RuntimeError):
+    """An operation that has no gradient, or a gradient that cannot be had or set here."""
+
+
+class DataError(BitNetError, ValueError):
+    """Data for training that is damaged, too little, or has nothing to learn."""
+
+
+class DivergedError(BitNetError, ArithmeticError):
+    """A training whose loss stays out of bounds, however low the learning rate."""
+
+
 class DeviceError(BitNetError, RuntimeError):
     """A device or instruction set that is not there."""
 

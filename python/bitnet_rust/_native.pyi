@@ -1,17 +1,20 @@
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from types import EllipsisType
 from typing import Any, Final, Literal, Protocol, SupportsIndex, TypeAlias, TypedDict, final, overload
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from bitnet_rust._backend import Backend
 
 __all__ = [
     "FORMATS",
+    "SGD",
+    "AdamW",
     "BatchStats",
     "Chunk",
     "Distribution",
@@ -29,11 +32,15 @@ __all__ = [
     "ModelCache",
     "ModelConfig",
     "ModelPart",
+    "Optimizer",
+    "Parameter",
     "PhaseStats",
     "PrefixCacheStats",
     "QuantizationReport",
+    "Recipe",
     "Recommendation",
     "RequestStats",
+    "Schedule",
     "SpeculationStats",
     "Statistics",
     "Stream",
@@ -41,23 +48,40 @@ __all__ = [
     "TernaryMatrix",
     "Timings",
     "Tokenizer",
+    "TrainResult",
+    "TrainStep",
     "Work",
     "__version__",
+    "attention",
     "backend_violations",
+    "bit_linear",
+    "clip_grad_norm",
     "convert",
+    "cross_entropy",
+    "embedding",
+    "gelu",
     "greedy_tokens",
+    "linear_cross_entropy",
     "load",
+    "manual_seed",
     "measure_error",
     "memory_stats",
     "memory_trim",
+    "new_embedding",
+    "new_linear",
+    "new_rms_norm",
     "pack",
     "packed_size",
     "quantize_activations",
     "quantize_int",
     "quantize_weights",
     "recommend",
+    "relu2",
     "report",
+    "rope",
     "run_cli",
+    "set_recording",
+    "train",
     "unpack",
     "verify",
 ]
@@ -162,6 +186,70 @@ def report(
     threads: int | None = None,
 ) -> QuantizationReport: ...
 def run_cli(args: Sequence[str]) -> int: ...
+
+class _LoadOptions(TypedDict, total=False):
+    device: str
+    threads: int | None
+    kv_cache: Literal["f32", "f16", "int8"]
+    packing: Literal["bits2", "base3"] | None
+    gguf: str
+    activations: Literal["int8", "float"] | None
+    parts: Sequence[ModelPart] | None
+
+class _TrainOptions(TypedDict, total=False):
+    recipe: Literal["b1.58", "finetune", "distill"]
+    temperature: float
+    logit_weight: float
+    relation_weight: float
+    relation_layer: int | None
+    relation_heads: int | None
+    ramp: float
+    steps: int | None
+    epochs: float | None
+    batch_tokens: int
+    accumulate: int
+    seq_len: int | None
+    optimizer: Literal["adamw", "adamw-8bit"]
+    activation_dtype: Literal["f32", "bf16"]
+    sample_every: int | None
+    sample_prompt: str | None
+    lr: float | None
+    seed: int
+    eval_every: int | None
+    save_every: int | None
+
+def train(
+    model_or_config: str | PathLike[str] | dict[str, Any],
+    data: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    output: str | PathLike[str],
+    eval: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
+    resume: bool = False,
+    threads: int | None = None,
+    callbacks: Iterable[Callable[[TrainStep], object]] = (),
+    lora: int | None = None,
+    lora_alpha: float | None = None,
+    teacher: str | PathLike[str] | None = None,
+    **options: Unpack[_TrainOptions],
+) -> TrainResult: ...
+def set_recording(records: bool) -> bool: ...
+def manual_seed(seed: int) -> None: ...
+def new_linear(in_features: int, out_features: int, bias: bool) -> tuple[Parameter, Parameter | None]: ...
+def new_embedding(num_embeddings: int, embedding_dim: int) -> Parameter: ...
+def new_rms_norm(width: int) -> Parameter: ...
+def bit_linear(x: Tensor, weight: Tensor, *, clip: float | None = None, blend: float = 1.0) -> Tensor: ...
+def embedding(ids: _Ids, weight: Tensor) -> Tensor: ...
+def cross_entropy(logits: Tensor, targets: _Ids, *, ignore_index: int | None = None) -> Tensor: ...
+def linear_cross_entropy(
+    h: Tensor, weight: Tensor, targets: _Ids, *, ignore_index: int | None = None
+) -> Tensor: ...
+def relu2(x: Tensor) -> Tensor: ...
+def gelu(x: Tensor, *, approximate: Literal["none", "tanh"] = "none") -> Tensor: ...
+def rope(x: Tensor, *, lengths: Sequence[int] | None = None, theta: float = 10000.0) -> Tensor: ...
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, *, lengths: Sequence[int] | None = None, scale: float | None = None
+) -> Tensor: ...
+def clip_grad_norm(parameters: _Parameters, max_norm: float) -> float: ...
 
 @final
 class Model:
@@ -717,9 +805,14 @@ class _SupportsDLPack(Protocol):
     def __dlpack__(self) -> Any: ...
     def __dlpack_device__(self) -> tuple[Any, Any]: ...
 
-@final
+_Ids: TypeAlias = Tensor | npt.ArrayLike
+_Parameters: TypeAlias = Iterable[Parameter] | Iterable[tuple[str, Parameter]]
+
 class Tensor:
-    def __new__(cls, data: Tensor | npt.ArrayLike, dtype: _DType | None = None) -> Tensor: ...
+    __array_priority__: float
+    def __new__(
+        cls, data: Tensor | npt.ArrayLike, dtype: _DType | None = None, *, requires_grad: bool = False
+    ) -> Self: ...
     @staticmethod
     def from_numpy(array: npt.NDArray[Any]) -> Tensor: ...
     @staticmethod
@@ -760,6 +853,14 @@ class Tensor:
     def is_contiguous(self) -> bool: ...
     @property
     def T(self) -> Tensor: ...  # noqa: N802
+    @property
+    def requires_grad(self) -> bool: ...
+    @property
+    def grad(self) -> Tensor | None: ...
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None: ...
+    def backward(self, gradient: Tensor | None = None) -> None: ...
+    def detach(self) -> Tensor: ...
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]: ...
@@ -864,6 +965,125 @@ class Tensor:
     def broadcast_to(self, shape: _Shape) -> Tensor: ...
     def contiguous(self) -> Tensor: ...
     def copy(self) -> Tensor: ...
+
+@final
+class Parameter(Tensor):
+    def __new__(cls, data: Tensor | npt.ArrayLike, decays: bool | None = None) -> Parameter: ...
+    @property
+    def decays(self) -> bool: ...
+    def assign(self, data: Tensor | npt.ArrayLike) -> None: ...
+
+class Optimizer:
+    @property
+    def lr(self) -> float: ...
+    @lr.setter
+    def lr(self, value: float) -> None: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @weight_decay.setter
+    def weight_decay(self, value: float) -> None: ...
+    def step(self) -> None: ...
+    def zero_grad(self) -> None: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: Mapping[str, Tensor | npt.ArrayLike]) -> None: ...
+
+@final
+class AdamW(Optimizer):
+    def __new__(
+        cls,
+        parameters: _Parameters,
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+        weight_decay: float = 0.1,
+    ) -> AdamW: ...
+
+@final
+class SGD(Optimizer):
+    def __new__(
+        cls,
+        parameters: _Parameters,
+        lr: float,
+        *,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> SGD: ...
+
+@final
+class Schedule:
+    def __new__(
+        cls,
+        peak: float,
+        steps: int,
+        *,
+        warmup: int = 0,
+        end: float = 0.0,
+        fall: Literal["cosine", "linear", "constant"] = "cosine",
+    ) -> Schedule: ...
+    def __call__(self, step: int) -> float: ...
+
+@final
+class Recipe:
+    def __new__(
+        cls, name: Literal["b1.58", "finetune"], steps: int, *, peak: float | None = None
+    ) -> Recipe: ...
+    def lr(self, step: int) -> float: ...
+    def weight_decay(self, step: int) -> float: ...
+
+@final
+class TrainStep:
+    @property
+    def step(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def grad_norm(self) -> float: ...
+    @property
+    def logit_kl(self) -> float | None: ...
+    @property
+    def relation_kl(self) -> float | None: ...
+    @property
+    def tokens_per_s(self) -> float: ...
+    @property
+    def eval_loss(self) -> float | None: ...
+
+@final
+class TrainResult:
+    @property
+    def output(self) -> Path: ...
+    @property
+    def model(self) -> Path: ...
+    @property
+    def base(self) -> str | None: ...
+    @property
+    def trained_parameters(self) -> int: ...
+    @property
+    def parameters(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def model_step(self) -> int: ...
+    @property
+    def loss(self) -> float | None: ...
+    @property
+    def eval_loss(self) -> float | None: ...
+    @property
+    def eval_perplexity(self) -> float | None: ...
+    @property
+    def history(self) -> list[TrainStep]: ...
+    @property
+    def losses(self) -> list[float]: ...
+    @property
+    def samples(self) -> list[tuple[int, str]]: ...
+    @property
+    def rolled_back(self) -> list[str]: ...
+    def load(self, **options: Unpack[_LoadOptions]) -> Model: ...
 
 @final
 class IntMatrix:

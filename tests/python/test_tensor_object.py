@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import bitnet_rust as bn
 import numpy as np
@@ -160,7 +161,9 @@ def test_operators_know_arrays_on_both_sides() -> None:
     check(x + a, np.array([11, 22], np.int32))
     check(x * np.int32(3), np.array([3, 6], np.int32))
     check(x - np.float64(0.5), np.array([0.5, 1.5], np.float32))
-    assert np.asarray(a + x).tolist() == [11, 22]
+    left: Any = a
+    check(left + x, np.array([11, 22], np.int32))
+    check(np.float32(0.5) * x, np.array([0.5, 1], np.float32))
     assert (x == a).tolist() == [False, False]
     assert x.__add__("a") is NotImplemented  # type: ignore[operator]
     check(2**x, np.array([2, 4], np.int32))

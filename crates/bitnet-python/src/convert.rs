@@ -100,7 +100,7 @@ pub(crate) fn verify<'py>(
     Ok(to_python(py, &found)?)
 }
 
-fn threads_or_default(threads: Option<i64>) -> Result<usize, Failure> {
+pub(crate) fn threads_or_default(threads: Option<i64>) -> Result<usize, Failure> {
     threads.map_or_else(|| Ok(ThreadPool::default_threads()), |threads| count("threads", threads))
 }
 

@@ -11,6 +11,7 @@ use pyo3::types::PyTuple;
 /// What may end a long call: an error of the library, or an exception such as `KeyboardInterrupt`.
 pub(crate) enum Failure {
     Library(Error),
+    Training(bitnet_training::Error),
     Python(PyErr),
 }
 
@@ -45,10 +46,17 @@ impl From<bitnet_core::Error> for Failure {
     }
 }
 
+impl From<bitnet_training::Error> for Failure {
+    fn from(error: bitnet_training::Error) -> Self {
+        Self::Training(error)
+    }
+}
+
 impl From<Failure> for PyErr {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Library(error) => Python::attach(|py| to_exception(py, &error)),
+            Failure::Training(error) => Python::attach(|py| training_exception(py, &error)),
             Failure::Python(error) => error,
         }
     }
@@ -92,6 +100,29 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::Backend { .. } => "DeviceError",
         Error::QueueFull { .. } => "QueueFullError",
         Error::EngineClosed => "EngineClosedError",
+    };
+    new(py, class, (error.to_string(),))
+}
+
+fn training_exception(py: Python<'_>, error: &bitnet_training::Error) -> PyErr {
+    use bitnet_training::Error;
+    let class = match error {
+        Error::Inference(error) => return to_exception(py, error),
+        Error::Core(error) => core_class(error),
+        Error::Quant(error) => quant_class(error),
+        Error::Shape { .. } => "ShapeError",
+        Error::Spent | Error::NoGradient | Error::Computed => "GradientError",
+        Error::Token { .. } => "OutOfRangeError",
+        Error::InvalidOption { .. } | Error::SequenceLength { .. } => "OptionError",
+        Error::NotFinite(_) => "QuantizationError",
+        Error::Unsupported { .. } => "BitNetError",
+        Error::MissingTensor(_) | Error::Checkpoint { .. } | Error::Mismatch { .. } => "CheckpointError",
+        Error::NoTargets
+        | Error::Data { .. }
+        | Error::TokenOutOfRange { .. }
+        | Error::TooLittleData { .. } => "DataError",
+        Error::Teacher(_) => "OptionError",
+        Error::Diverged { .. } => "DivergedError",
     };
     new(py, class, (error.to_string(),))
 }

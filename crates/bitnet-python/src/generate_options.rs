@@ -25,7 +25,7 @@ pub(crate) fn generate_options(options: Option<&Bound<'_, PyDict>>) -> Result<Ge
 }
 
 /// Says which argument had the wrong type, as Python does.
-fn of_argument(py: Python<'_>, name: &str, failure: Failure) -> Failure {
+pub(crate) fn of_argument(py: Python<'_>, name: &str, failure: Failure) -> Failure {
     match failure {
         Failure::Python(error) if error.is_instance_of::<PyTypeError>(py) => {
             PyTypeError::new_err(format!("argument '{name}': {}", error.value(py))).into()

@@ -47,10 +47,12 @@ fn own_dtype(scalar: Scalar) -> DType {
 /// `join(tensors)`.
 fn joined(
     py: Python<'_>,
+    name: &str,
     tensors: Vec<Py<Tensor>>,
     join: impl FnOnce(&[&bitnet_core::Tensor]) -> bitnet_core::Result<bitnet_core::Tensor> + Send,
 ) -> Result<Tensor, Failure> {
-    let tensors: Vec<_> = tensors.into_iter().map(|tensor| tensor.get().inner.clone()).collect();
+    let constant = |tensor: Py<Tensor>| Ok::<_, Failure>(tensor.get().constant(name)?.into_owned());
+    let tensors: Vec<_> = tensors.into_iter().map(constant).collect::<Result<_, _>>()?;
     compute(py, 0, || join(&tensors.iter().collect::<Vec<_>>()))
 }
 
@@ -129,13 +131,13 @@ impl Tensor {
     #[staticmethod]
     #[pyo3(signature = (tensors, axis = 0))]
     fn concatenate(py: Python<'_>, tensors: Vec<Py<Self>>, axis: isize) -> Result<Self, Failure> {
-        joined(py, tensors, |tensors| bitnet_core::Tensor::concatenate(tensors, axis))
+        joined(py, "concatenate()", tensors, |tensors| bitnet_core::Tensor::concatenate(tensors, axis))
     }
 
     /// Tensors of one shape along a new dimension; types are promoted. Raises ShapeError.
     #[staticmethod]
     #[pyo3(signature = (tensors, axis = 0))]
     fn stack(py: Python<'_>, tensors: Vec<Py<Self>>, axis: isize) -> Result<Self, Failure> {
-        joined(py, tensors, |tensors| bitnet_core::Tensor::stack(tensors, axis))
+        joined(py, "stack()", tensors, |tensors| bitnet_core::Tensor::stack(tensors, axis))
     }
 }

@@ -1,6 +1,9 @@
 //! Functions of one element.
 
+use bitnet_core::tensor::Operand;
 use bitnet_core::{DType, Tensor as Core};
+use bitnet_inference::activation::Activation;
+use bitnet_training::Variable;
 use pyo3::prelude::*;
 
 use super::operand::{Other, Value};
@@ -11,91 +14,93 @@ use crate::error::Failure;
 impl Tensor {
     /// e^x. Floats keep their type, all others give f32, here and in the functions below.
     fn exp(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::exp)
+        self.map(py, Core::exp, Variable::exp)
     }
 
     /// The natural logarithm.
     fn log(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::log)
+        self.map(py, Core::log, Variable::log)
     }
 
     /// The square root.
     fn sqrt(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::sqrt)
+        self.map(py, Core::sqrt, Variable::sqrt)
     }
 
     /// 1 / sqrt(x).
     fn rsqrt(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::rsqrt)
+        self.map(py, Core::rsqrt, Variable::rsqrt)
     }
 
     /// The sine.
     fn sin(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::sin)
+        self.map(py, Core::sin, Variable::sin)
     }
 
     /// The cosine.
     fn cos(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::cos)
+        self.map(py, Core::cos, Variable::cos)
     }
 
     /// The hyperbolic tangent.
     fn tanh(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::tanh)
+        self.map(py, Core::tanh, Variable::tanh)
     }
 
     /// 1 / (1 + e^-x).
     fn sigmoid(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::sigmoid)
+        self.map(py, Core::sigmoid, Variable::sigmoid)
     }
 
     /// x / (1 + e^-x).
     fn silu(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::silu)
+        self.map(py, Core::silu, |x| x.activated(Activation::Silu))
     }
 
     /// max(x, 0), in the type of the tensor.
     fn relu(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::relu)
+        self.map(py, Core::relu, Variable::relu)
     }
 
     /// |x|, in the type of the tensor; integers wrap.
     fn abs(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::abs)
+        self.map(py, Core::abs, Variable::abs)
     }
 
     /// The nearest integer, the even one of two, in the type of the tensor.
     fn round(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::round)
+        self.map_constant(py, "round()", Core::round)
     }
 
     /// Whether an element is NaN: bool.
     fn isnan(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::is_nan)
+        self.observe(py, Core::is_nan)
     }
 
     /// min(max(x, low), high); either bound may be None. NaN stays.
     #[pyo3(signature = (low = None, high = None))]
     fn clip(&self, py: Python<'_>, low: Option<Other>, high: Option<Other>) -> Result<Self, Failure> {
-        let value = |bound: Option<Other>| bound.map(|bound| bound.0).transpose();
+        let name = "clip()";
+        let value = |bound: Option<Other>| bound.map(|bound| bound.0?.constant(name)).transpose();
         let (low, high) = (value(low)?, value(high)?);
         let operand = Value::operand;
-        self.compute(py, |x| x.clip(low.as_ref().map(operand), high.as_ref().map(operand)))
+        self.map_constant(py, name, |x| x.clip(low.as_ref().map(operand), high.as_ref().map(operand)))
     }
 
     /// Elements of a where condition is not 0, of b elsewhere; all three broadcast.
     #[staticmethod]
     fn r#where(py: Python<'_>, condition: &Bound<'_, Self>, a: Other, b: Other) -> Result<Self, Failure> {
-        let condition = &condition.get().inner;
+        let condition = condition.get().value();
+        let (a, b) = (a.0?.constant("where()")?, b.0?.constant("where()")?);
         // A number takes the type of the other.
-        let (a, b) = match (a.0?, b.0?) {
-            (a, Value::Tensor(b)) => (a.operand().beside(b.dtype())?, b),
+        let (a, b) = match (a.operand(), b.operand()) {
+            (a, Operand::Tensor(b)) => (a.beside(b.dtype())?, b.clone()),
             (a, b) => {
-                let a = a.operand().beside(DType::Bool)?;
-                let b = b.operand().beside(a.dtype())?;
+                let a = a.beside(DType::Bool)?;
+                let b = b.beside(a.dtype())?;
                 (a, b)
             }
         };
-        compute(py, condition.len().max(a.len()).max(b.len()), || Core::choose(condition, &a, &b))
+        compute(py, condition.len().max(a.len()).max(b.len()), || Core::choose(&condition, &a, &b))
     }
 }

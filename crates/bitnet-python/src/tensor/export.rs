@@ -38,8 +38,9 @@ fn no_type(dtype: DType, instead: &str) -> PyResult<&'static str> {
 impl Tensor {
     /// The memory as NumPy reads it; the array holds the tensor.
     #[getter]
-    fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let (dtype, x) = (self.inner.dtype(), &self.inner);
+    fn __array_interface__<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>, Failure> {
+        let x = self.constant("numpy()")?;
+        let dtype = x.dtype();
         let (memory, offset) = x.storage();
         let strides = x.strides().iter().map(|stride| stride * dtype.size_bytes() as isize);
         let interface = PyDict::new(py);
@@ -57,8 +58,8 @@ impl Tensor {
         slf: &Bound<'py, Self>,
         dtype: Option<Bound<'py, PyAny>>,
         copy: Option<bool>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        type_code(slf.get().inner.dtype())?;
+    ) -> Result<Bound<'py, PyAny>, Failure> {
+        type_code(slf.get().constant("numpy()")?.dtype())?;
         let array = as_array(slf)?;
         let own = array.getattr("dtype")?;
         let dtype = match dtype {
@@ -67,15 +68,16 @@ impl Tensor {
         };
         let is_same = dtype.eq(&own)?;
         match copy {
-            Some(false) if !is_same => Err(PyValueError::new_err(format!("{own} to {dtype} takes a copy"))),
-            Some(true) => array.call_method1("astype", (dtype,)),
-            _ if is_same => Ok(array),
-            _ => array.call_method1("astype", (dtype,)),
+            Some(false) if !is_same => {
+                Err(PyValueError::new_err(format!("{own} to {dtype} takes a copy")).into())
+            }
+            None | Some(false) if is_same => Ok(array),
+            _ => Ok(array.call_method1("astype", (dtype,))?),
         }
     }
 
     /// A NumPy array over the memory of the tensor, as numpy.asarray(self): read-only. Raises DTypeError for bf16.
-    fn numpy<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+    fn numpy<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, PyAny>, Failure> {
         Self::__array__(slf, None, None)
     }
 
@@ -101,11 +103,12 @@ impl Tensor {
         if stream.is_some() {
             return Err(PyTypeError::new_err("the CPU has no streams: stream must be None").into());
         }
-        dlpack::export(py, &self.inner, max_version, dl_device, copy)
+        let value = self.constant("DLPack")?;
+        dlpack::export(py, &value, max_version, dl_device, copy)
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> Result<(Bound<'py, PyType>, Bound<'py, PyTuple>), Failure> {
-        let x = &slf.get().inner;
+        let x = slf.get().constant("a pickle")?;
         // NumPy pickles arrays.
         let array = as_array(&Bound::new(slf.py(), slf.get().visible()?)?)?;
         Ok((slf.get_type(), (array, x.dtype().name()).into_pyobject(slf.py())?))

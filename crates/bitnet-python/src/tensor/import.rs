@@ -74,7 +74,10 @@ fn view(array: &Bound<'_, PyUntypedArray>, dtype: DType) -> Result<bitnet_core::
 }
 
 /// A tensor with the elements of anything NumPy makes an array of, in memory of its own.
-pub(super) fn copied(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> Result<Tensor, Failure> {
+pub(super) fn copied(
+    object: &Bound<'_, PyAny>,
+    wanted: Option<DType>,
+) -> Result<bitnet_core::Tensor, Failure> {
     let array = as_array(object)?;
     let array = match known_dtype(&array)? {
         Some(_) => array,
@@ -84,7 +87,7 @@ pub(super) fn copied(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> Result
         return Err(PyTypeError::new_err("NumPy gave another type than asked for").into());
     };
     let array = array.py().import("numpy")?.call_method1("require", (array, None::<u8>, ["C", "ALIGNED"]))?;
-    Ok(view(array.cast::<PyUntypedArray>().map_err(PyErr::from)?, dtype)?.copied()?.into())
+    Ok(view(array.cast::<PyUntypedArray>().map_err(PyErr::from)?, dtype)?.copied()?)
 }
 
 /// The NumPy type of ours that elements of another are best held in.

@@ -43,8 +43,8 @@ fn part(object: Bound<'_, PyAny>) -> Result<Part<'_>, Failure> {
     if object.is_instance_of::<PyBool>() {
         return Err(PyIndexError::new_err("a truth value is no index").into());
     }
-    if let Ok(tensor) = object.cast::<Tensor>() {
-        return Ok(Part::Array(tensor.get().inner.clone()));
+    if object.is_instance_of::<Tensor>() {
+        return Ok(Part::Array(Tensor::elements_of(&object)?));
     }
     if let Ok(index) = object.extract::<i64>() {
         return Ok(Part::Integer(index));
@@ -53,7 +53,7 @@ fn part(object: Bound<'_, PyAny>) -> Result<Part<'_>, Failure> {
         let message = "an index is an integer, a slice, None, ... or a tensor, array or list of integers";
         return Err(PyTypeError::new_err(message).into());
     }
-    Ok(Part::Array(import::copied(&object, None)?.inner))
+    Ok(Part::Array(import::copied(&object, None)?))
 }
 
 fn parts<'py>(index: &Bound<'py, PyAny>, rank: usize) -> Result<Vec<Part<'py>>, Failure> {
@@ -81,20 +81,44 @@ fn parts<'py>(index: &Bound<'py, PyAny>, rank: usize) -> Result<Vec<Part<'py>>, 
     Ok(parts)
 }
 
+impl Tensor {
+    /// One place of a dimension, which goes.
+    pub(super) fn selected(&self, axis: isize, index: i64) -> Result<Self, Failure> {
+        self.viewed(|x| x.select(axis, index), |x| x.select(axis, index))
+    }
+
+    /// Part of a dimension.
+    fn sliced(&self, axis: isize, slice: Slice) -> Result<Self, Failure> {
+        match (self.recorded(), slice) {
+            (Some(_), Slice { start: Some(start), stop: Some(stop), step: 1 }) => self.viewed(
+                |x| x.slice(axis, slice),
+                |x| x.slice(axis, start as usize..stop.max(start) as usize),
+            ),
+            _ => Ok(self.constant("a slice with steps")?.slice(axis, slice)?.into()),
+        }
+    }
+
+    /// The slices at indices of a dimension.
+    fn taken(&self, py: Python<'_>, indices: &bitnet_core::Tensor, axis: isize) -> Result<Self, Failure> {
+        self.map_constant(py, "take()", |x| x.take(indices, axis))
+    }
+}
+
 #[pymethods]
 impl Tensor {
     /// Integers, slices, None and ... give views; a tensor, array or list of integers gives a copy, as take does.
     fn __getitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>) -> Result<Self, Failure> {
-        let rank = self.inner.rank();
+        let rank = self.value().rank();
         let parts = parts(index, rank)?;
         let consumed: usize = parts.iter().map(Part::consumes).sum();
-        let mut x = self.inner.clone();
+        let mut x = self.clone();
         let mut axis = 0;
         for part in parts {
             match part {
-                Part::Integer(index) => x = x.select(axis as isize, index)?,
+                Part::Integer(index) => x = x.selected(axis as isize, index)?,
                 Part::Slice(slice) => {
-                    x = x.slice(axis as isize, normalized(&slice, x.dims()[axis])?)?;
+                    let slice = normalized(&slice, x.value().dims()[axis])?;
+                    x = x.sliced(axis as isize, slice)?;
                     axis += 1;
                 }
                 Part::NewAxis => {
@@ -103,12 +127,12 @@ impl Tensor {
                 }
                 Part::Ellipsis => axis += rank - consumed,
                 Part::Array(indices) => {
-                    x = py.detach(|| x.take(&indices, axis as isize))?;
+                    x = x.taken(py, &indices, axis as isize)?;
                     axis += indices.rank();
                 }
             }
         }
-        Ok(x.into())
+        Ok(x)
     }
 
     /// The slices at indices of a dimension, which the dimensions of indices replace. Below 0 they count from the end.
@@ -116,8 +140,7 @@ impl Tensor {
     /// indices is a tensor, array or list of integers, or an integer. Raises OutOfRangeError, DTypeError.
     #[pyo3(signature = (indices, axis = 0))]
     fn take(&self, py: Python<'_>, indices: &Bound<'_, PyAny>, axis: isize) -> Result<Self, Failure> {
-        let indices = integers(indices)?;
-        self.compute(py, |x| x.take(&indices, axis))
+        self.taken(py, &Self::elements_of(indices)?, axis)
     }
 
     /// out[i, .., j] = x[i, .., indices[i, .., j], ..] with the index along axis, as numpy.take_along_axis.
@@ -125,16 +148,9 @@ impl Tensor {
     /// indices has as many dimensions as the tensor; those but axis broadcast. Raises OutOfRangeError, ShapeError.
     #[pyo3(signature = (indices, axis = -1), text_signature = "($self, indices, axis=-1)")]
     fn gather(&self, py: Python<'_>, indices: &Bound<'_, PyAny>, axis: isize) -> Result<Self, Failure> {
-        let indices = integers(indices)?;
-        self.compute(py, |x| x.gather(&indices, axis))
+        let indices = Self::elements_of(indices)?;
+        self.map_constant(py, "gather()", |x| x.gather(&indices, axis))
     }
-}
-
-fn integers(object: &Bound<'_, PyAny>) -> Result<bitnet_core::Tensor, Failure> {
-    if let Ok(tensor) = object.cast::<Tensor>() {
-        return Ok(tensor.get().inner.clone());
-    }
-    Ok(import::copied(object, None)?.inner)
 }
 
 /// A slice by what it selects of a dimension of `len`.

@@ -1,9 +1,11 @@
 //! Products, softmax and norms.
 
 use bitnet_core::{DType, Tensor as Core};
+use bitnet_training::autograd::rms_norm;
 use pyo3::prelude::*;
 
 use super::operand::Other;
+use super::recorded::record;
 use super::{Tensor, compute, ternary};
 use crate::error::Failure;
 
@@ -11,14 +13,20 @@ use crate::error::Failure;
 const PRODUCTS: usize = 16;
 
 impl Tensor {
-    /// `a @ b`.
-    pub(super) fn product(py: Python<'_>, a: &Core, b: &Core) -> Result<Self, Failure> {
+    /// `self @ other`.
+    pub(super) fn product(&self, py: Python<'_>, other: &Self) -> Result<Self, Failure> {
+        let (a, b) = (self.value(), other.value());
         if a.dtype() == DType::Ternary {
-            return ternary::product(py, a, b);
+            let codes = other.constant("a product with packed codes")?;
+            return ternary::product(py, &a, &codes);
         }
         let cols = b.dims().last().copied().unwrap_or(1);
         let work = a.len().saturating_mul(if b.rank() > 1 { cols } else { 1 }) / PRODUCTS;
-        compute(py, work, || a.matmul(b))
+        if self.recorded().is_none() && other.recorded().is_none() {
+            return compute(py, work, || a.matmul(&b));
+        }
+        let (a, b) = (self.variable()?, other.variable()?);
+        record(py, work, &[self, other], || a.matmul(&b))
     }
 }
 
@@ -30,19 +38,19 @@ impl Tensor {
     /// are added in f32 and rounded once; integers wrap in their type, as in NumPy. A packed
     /// ternary matrix [m, k] by i8 [k] or [k, n] gives exact sums in i32. Raises ShapeError, DTypeError.
     fn matmul(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        Self::product(py, &self.inner, &other.beside(self.inner.dtype())?)
+        self.product(py, &other.0?.beside(self.value().dtype())?)
     }
 
     /// e^(x_i - max x) / sum_j e^(x_j - max x) along axis. Floats keep their type, all others give f32.
     #[pyo3(signature = (axis = -1), text_signature = "($self, axis=-1)")]
     fn softmax(&self, py: Python<'_>, axis: isize) -> Result<Self, Failure> {
-        self.compute(py, |x| x.softmax(axis))
+        self.map(py, |x| x.softmax(axis), |x| x.softmax(axis))
     }
 
     /// x_i - max x - log(sum_j e^(x_j - max x)) along axis. Floats keep their type, all others give f32.
     #[pyo3(signature = (axis = -1), text_signature = "($self, axis=-1)")]
     fn log_softmax(&self, py: Python<'_>, axis: isize) -> Result<Self, Failure> {
-        self.compute(py, |x| x.log_softmax(axis))
+        self.map(py, |x| x.log_softmax(axis), |x| x.log_softmax(axis))
     }
 
     /// weight_i x_i / sqrt(mean(x^2) + eps) along the last dimension; weight is [n] or ones. Raises ShapeError.
@@ -50,8 +58,21 @@ impl Tensor {
     /// Floats keep their type, all others give f32. Source: arXiv 1910.07467.
     #[pyo3(signature = (weight = None, *, eps = 1e-5))]
     fn rms_norm(&self, py: Python<'_>, weight: Option<&Bound<'_, Self>>, eps: f32) -> Result<Self, Failure> {
-        let weight = weight.map(|weight| &weight.get().inner);
-        self.compute(py, |x| x.rms_norm(weight, eps))
+        let weight = weight.map(Bound::get);
+        if self.recorded().is_none() && weight.is_none_or(|weight| weight.recorded().is_none()) {
+            let (x, weight) = (self.value(), weight.map(Self::value));
+            return compute(py, x.len(), || x.rms_norm(weight.as_deref(), eps));
+        }
+        let ones;
+        let weight = if let Some(weight) = weight {
+            weight
+        } else {
+            let width = self.value().dims().last().copied().unwrap_or(1);
+            ones = Self::from(Core::ones([width], DType::F32)?);
+            &ones
+        };
+        let (x, w) = (self.variable()?, weight.variable()?);
+        record(py, self.value().len(), &[self, weight], || rms_norm(&x, &w, eps))
     }
 
     /// weight_i (x_i - mean(x)) / sqrt(var(x) + eps) + bias_i along the last dimension; weight is [n] or ones, bias [n]
@@ -66,8 +87,9 @@ impl Tensor {
         bias: Option<&Bound<'_, Self>>,
         eps: f32,
     ) -> Result<Self, Failure> {
-        let weight = weight.map(|weight| &weight.get().inner);
-        let bias = bias.map(|bias| &bias.get().inner);
-        self.compute(py, |x| x.layer_norm(weight, bias, eps))
+        let name = "layer_norm()";
+        let constant = |tensor: &Bound<'_, Self>| Ok::<_, Failure>(tensor.get().constant(name)?.into_owned());
+        let (weight, bias) = (weight.map(constant).transpose()?, bias.map(constant).transpose()?);
+        self.map_constant(py, name, |x| x.layer_norm(weight.as_ref(), bias.as_ref(), eps))
     }
 }

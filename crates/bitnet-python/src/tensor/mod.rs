@@ -1,5 +1,6 @@
 //! `bitnet_rust.Tensor`: the tensor of bitnet-core, with the manners of a NumPy array.
 
+mod autograd;
 mod create;
 mod dlpack;
 mod elementwise;
@@ -9,10 +10,15 @@ mod index;
 mod linear;
 mod operand;
 mod operators;
+mod recorded;
 mod reduce;
 mod ternary;
 mod view;
 
+pub(crate) use self::autograd::set_recording;
+pub(crate) use self::recorded::record;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bitnet_core::tensor::{Scalar, with_threads};
@@ -21,6 +27,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyTuple};
 
+use self::recorded::Recorded;
 use crate::error::Failure;
 
 /// Elements worth the start of threads. None are kept, so that a process may fork between two calls.
@@ -34,15 +41,23 @@ const MANY: usize = 1 << 20;
 /// data is a tensor, whose memory is shared, or an array or nested lists, which are copied; dtype is a name such as "f32"
 /// or "float32", or a NumPy type. Without it, float64 becomes f32 and other types the smallest that holds them. Raises
 /// DTypeError.
-#[pyclass(frozen, module = "bitnet_rust")]
+///
+/// With requires_grad, which f32 alone can have, operations on the tensor note how gradients flow, and backward() of what
+/// they end in adds to its grad. An operation that has no gradient raises GradientError then; detach() gives a tensor
+/// without, and within no_grad() nothing is noted.
+#[pyclass(frozen, subclass, module = "bitnet_rust")]
 #[derive(Clone)]
-pub(crate) struct Tensor {
-    inner: bitnet_core::Tensor,
+pub(crate) struct Tensor(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Plain(bitnet_core::Tensor),
+    Recorded(Recorded),
 }
 
 impl From<bitnet_core::Tensor> for Tensor {
-    fn from(inner: bitnet_core::Tensor) -> Self {
-        Self { inner }
+    fn from(tensor: bitnet_core::Tensor) -> Self {
+        Self(Kind::Plain(tensor))
     }
 }
 
@@ -52,13 +67,21 @@ fn compute(
     work: usize,
     operation: impl FnOnce() -> bitnet_core::Result<bitnet_core::Tensor> + Send,
 ) -> Result<Tensor, Failure> {
-    let computed = py.detach(|| {
+    Ok(on_threads(py, work, operation)?.into())
+}
+
+/// The same of any result.
+pub(crate) fn on_threads<T: Send, E: From<bitnet_core::Error> + Send>(
+    py: Python<'_>,
+    work: usize,
+    operation: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, E> {
+    py.detach(|| {
         if work < MANY {
             return operation();
         }
         with_threads(&Arc::new(ThreadPool::new(ThreadPool::default_threads())?), operation)
-    });
-    Ok(computed?.into())
+    })
 }
 
 /// A type by its name, or by anything NumPy takes for one.
@@ -72,111 +95,125 @@ fn dtype(object: &Bound<'_, PyAny>) -> Result<DType, Failure> {
 }
 
 impl Tensor {
-    fn compute(
-        &self,
-        py: Python<'_>,
-        operation: impl FnOnce(&bitnet_core::Tensor) -> bitnet_core::Result<bitnet_core::Tensor> + Send,
-    ) -> Result<Self, Failure> {
-        compute(py, self.inner.len(), || operation(&self.inner))
+    /// What it holds now.
+    pub(crate) fn value(&self) -> Cow<'_, bitnet_core::Tensor> {
+        match &self.0 {
+            Kind::Plain(value) => Cow::Borrowed(value),
+            Kind::Recorded(recorded) => Cow::Owned(recorded.variable.value()),
+        }
+    }
+
+    /// A tensor's elements where they are, or those of an array or lists in memory of their own.
+    pub(crate) fn elements_of(object: &Bound<'_, PyAny>) -> Result<bitnet_core::Tensor, Failure> {
+        match object.cast::<Self>() {
+            Ok(tensor) => Ok(tensor.get().constant("a copy of its elements")?.into_owned()),
+            Err(_) => import::copied(object, None),
+        }
     }
 
     fn converted(&self, py: Python<'_>, dtype: DType) -> Result<Self, Failure> {
-        if self.inner.dtype() == DType::Ternary || dtype == DType::Ternary {
-            return Ok(py.detach(|| ternary::converted(&self.inner, dtype))?.into());
+        if self.requires_grad() && dtype == DType::F32 {
+            return Ok(self.clone());
         }
-        self.compute(py, |x| x.to_dtype(dtype))
+        let x = self.constant("a conversion")?;
+        if x.dtype() == DType::Ternary || dtype == DType::Ternary {
+            return Ok(py.detach(|| ternary::converted(&x, dtype))?.into());
+        }
+        compute(py, x.len(), || x.to_dtype(dtype))
     }
 
-    /// In a type that NumPy has too, the same numbers.
+    /// In a type that NumPy has too, the same numbers, without the notes.
     fn visible(&self) -> Result<Self, Failure> {
-        match self.inner.dtype() {
-            DType::BF16 => Ok(self.inner.to_dtype(DType::F32)?.into()),
-            DType::Ternary => Ok(ternary::converted(&self.inner, DType::I8)?.into()),
-            _ => Ok(self.clone()),
+        let value = self.value();
+        match value.dtype() {
+            DType::BF16 => Ok(value.to_dtype(DType::F32)?.into()),
+            DType::Ternary => Ok(ternary::converted(&value, DType::I8)?.into()),
+            _ => Ok(value.into_owned().into()),
         }
     }
 
     fn item_scalar(&self) -> Result<Scalar, Failure> {
-        Ok(self.inner.item()?)
+        Ok(self.value().item()?)
     }
 }
 
 #[pymethods]
 impl Tensor {
     #[new]
-    #[pyo3(signature = (data, dtype = None))]
+    #[pyo3(signature = (data, dtype = None, *, requires_grad = false))]
     fn new(
         py: Python<'_>,
         data: &Bound<'_, PyAny>,
         dtype: Option<&Bound<'_, PyAny>>,
+        requires_grad: bool,
     ) -> Result<Self, Failure> {
         let dtype = dtype.map(self::dtype).transpose()?;
-        let tensor = if let Ok(tensor) = data.cast::<Self>() {
-            tensor.get().clone()
-        } else {
-            import::copied(data, dtype)?
+        let tensor = match data.cast::<Self>() {
+            Ok(tensor) => tensor.get().clone(),
+            Err(_) => import::copied(data, dtype)?.into(),
         };
-        match dtype {
-            Some(dtype) => tensor.converted(py, dtype),
-            None => Ok(tensor),
-        }
+        let tensor = match dtype {
+            Some(dtype) => tensor.converted(py, dtype)?,
+            None => tensor,
+        };
+        if requires_grad { tensor.leaf() } else { Ok(tensor) }
     }
 
     /// The dimensions, outermost first.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.inner.dims())
+        PyTuple::new(py, self.value().dims())
     }
 
     /// Elements, not bytes, between neighbours along each dimension.
     #[getter]
     fn strides<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.inner.strides())
+        PyTuple::new(py, self.value().strides())
     }
 
     /// The type of the elements: "f32", "f16", "bf16", "i8", "u8", "i32", "i64", "bool" or "ternary".
     #[getter]
     fn dtype(&self) -> &'static str {
-        self.inner.dtype().name()
+        self.value().dtype().name()
     }
 
     /// Where the elements are: "cpu".
     #[getter]
     fn device(&self) -> String {
-        self.inner.device().to_string()
+        self.value().device().to_string()
     }
 
     /// The number of dimensions.
     #[getter]
     fn ndim(&self) -> usize {
-        self.inner.rank()
+        self.value().rank()
     }
 
     /// The number of elements.
     #[getter]
     fn size(&self) -> usize {
-        self.inner.len()
+        self.value().len()
     }
 
     /// The size of an element in bytes.
     #[getter]
     fn itemsize(&self) -> usize {
-        self.inner.dtype().size_bytes()
+        self.value().dtype().size_bytes()
     }
 
     /// The size of the elements in bytes.
     #[getter]
     fn nbytes(&self) -> usize {
-        match self.inner.dtype() {
-            DType::Ternary => self.inner.data().len(),
-            dtype => self.inner.len() * dtype.size_bytes(),
+        match self.value().dtype() {
+            DType::Ternary => self.value().data().len(),
+            dtype => self.value().len() * dtype.size_bytes(),
         }
     }
 
     /// Whether the elements lie in row-major order without gaps.
     #[getter]
     fn is_contiguous(&self) -> bool {
-        self.inner.is_contiguous()
+        self.value().is_contiguous()
     }
 
     /// The tensor as another type ("f32", "int8", a NumPy type), or on another device ("cpu").
@@ -204,7 +241,7 @@ impl Tensor {
 
     /// The elements as nested lists of Python numbers.
     fn tolist<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>, Failure> {
-        if self.inner.rank() == 0 {
+        if self.value().rank() == 0 {
             return self.item(py);
         }
         let rows =
@@ -214,7 +251,7 @@ impl Tensor {
 
     fn __len__(&self) -> PyResult<usize> {
         let without = || PyTypeError::new_err("len() of a tensor without dimensions");
-        self.inner.dims().first().copied().ok_or_else(without)
+        self.value().dims().first().copied().ok_or_else(without)
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>, Failure> {
@@ -247,18 +284,18 @@ impl Tensor {
 
     fn __repr__(&self, py: Python<'_>) -> Result<String, Failure> {
         let elements = self.printed(py, "Tensor(", ", ")?;
-        if self.inner.is_empty() {
-            return Ok(format!("Tensor({elements}, shape={:?}, dtype={})", self.inner.shape(), self.dtype()));
-        }
-        Ok(format!("Tensor({elements}, dtype={})", self.dtype()))
+        let (value, dtype) = (self.value(), self.dtype());
+        let shape = if value.is_empty() { format!(", shape={:?}", value.shape()) } else { String::new() };
+        let grad = if self.requires_grad() { ", requires_grad=True" } else { "" };
+        Ok(format!("Tensor({elements}{shape}, dtype={dtype}{grad})"))
     }
 }
 
 impl Tensor {
     /// The views along the first dimension.
     fn rows(&self) -> Result<Vec<Self>, Failure> {
-        let rows = self.inner.dims().first().copied().unwrap_or(0);
-        Ok((0..rows).map(|row| self.inner.select(0, row as i64).map(Self::from)).collect::<Result<_, _>>()?)
+        let rows = self.value().dims().first().copied().unwrap_or(0);
+        (0..rows).map(|row| self.selected(0, row as i64)).collect()
     }
 
     /// As NumPy prints arrays, by its print options.

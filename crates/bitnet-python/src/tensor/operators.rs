@@ -1,130 +1,118 @@
 //! Python's operators.
 
 use bitnet_core::Tensor as Core;
-use bitnet_core::tensor::Operand;
+use bitnet_training::Variable;
 use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 
+use super::Tensor;
 use super::operand::Other;
-use super::{Tensor, compute};
+use super::recorded::{no_gradient, record};
 use crate::error::Failure;
-
-impl Tensor {
-    /// `operation(self, other)`.
-    fn with(
-        &self,
-        py: Python<'_>,
-        other: Other,
-        operation: impl FnOnce(&Core, Operand<'_>) -> bitnet_core::Result<Core> + Send,
-    ) -> Result<Self, Failure> {
-        let other = other.0?;
-        compute(py, self.inner.len().max(other.len()), || operation(&self.inner, other.operand()))
-    }
-
-    /// `operation(other, self)`.
-    fn after(
-        &self,
-        py: Python<'_>,
-        other: Other,
-        operation: impl FnOnce(&Core, Operand<'_>) -> bitnet_core::Result<Core> + Send,
-    ) -> Result<Self, Failure> {
-        let left = other.beside(self.inner.dtype())?;
-        compute(py, self.inner.len().max(left.len()), || operation(&left, Operand::Tensor(&self.inner)))
-    }
-}
 
 #[pymethods]
 impl Tensor {
+    /// An array on the left leaves the operation to the tensor, which knows its gradient.
+    #[classattr]
+    #[pyo3(name = "__array_priority__")]
+    const ARRAY_PRIORITY: f64 = 1000.0;
+
     fn __add__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.add(other))
+        self.with(py, other, |x, other| x.add(other), Variable::add)
     }
 
     fn __radd__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.after(py, other, |x, other| x.add(other))
+        self.after(py, other, |x, other| x.add(other), Variable::add)
     }
 
     fn __sub__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.sub(other))
+        self.with(py, other, |x, other| x.sub(other), Variable::sub)
     }
 
     fn __rsub__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.after(py, other, |x, other| x.sub(other))
+        self.after(py, other, |x, other| x.sub(other), Variable::sub)
     }
 
     fn __mul__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.mul(other))
+        self.with(py, other, |x, other| x.mul(other), Variable::mul)
     }
 
     fn __rmul__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.after(py, other, |x, other| x.mul(other))
+        self.after(py, other, |x, other| x.mul(other), Variable::mul)
     }
 
     fn __truediv__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.div(other))
+        self.with(py, other, |x, other| x.div(other), Variable::div)
     }
 
     fn __rtruediv__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.after(py, other, |x, other| x.div(other))
+        self.after(py, other, |x, other| x.div(other), Variable::div)
     }
 
     fn __floordiv__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.floor_div(other))
+        self.with_constant(py, "//", other, |x, other| x.floor_div(other))
     }
 
     fn __rfloordiv__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.after(py, other, |x, other| x.floor_div(other))
+        self.after_constant(py, "//", other, |x, other| x.floor_div(other))
     }
 
     fn __mod__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.rem(other))
+        self.with_constant(py, "%", other, |x, other| x.rem(other))
     }
 
     fn __rmod__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.after(py, other, |x, other| x.rem(other))
+        self.after_constant(py, "%", other, |x, other| x.rem(other))
     }
 
     fn __pow__(&self, py: Python<'_>, other: Other, _modulo: Option<Py<PyAny>>) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.pow(other))
+        let Some(recorded) = self.recorded() else {
+            return self.with_constant(py, "a power of a number", other, |x, other| x.pow(other));
+        };
+        let exponent =
+            other.0?.scalar().ok_or_else(|| no_gradient("a power with a tensor as its exponent"))?;
+        let (x, exponent) = (&recorded.variable, exponent.to_f64() as f32);
+        record(py, self.value().len(), &[self], || x.pow(exponent))
     }
 
     fn __rpow__(&self, py: Python<'_>, other: Other, _modulo: Option<Py<PyAny>>) -> Result<Self, Failure> {
-        self.after(py, other, |x, other| x.pow(other))
+        self.after_constant(py, "a power of a number", other, |x, other| x.pow(other))
     }
 
     fn __and__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.bit_and(other))
+        self.with_constant(py, "&", other, |x, other| x.bit_and(other))
     }
 
     fn __rand__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.after(py, other, |x, other| x.bit_and(other))
+        self.after_constant(py, "&", other, |x, other| x.bit_and(other))
     }
 
     fn __or__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.bit_or(other))
+        self.with_constant(py, "|", other, |x, other| x.bit_or(other))
     }
 
     fn __ror__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.after(py, other, |x, other| x.bit_or(other))
+        self.after_constant(py, "|", other, |x, other| x.bit_or(other))
     }
 
     fn __xor__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.bit_xor(other))
+        self.with_constant(py, "^", other, |x, other| x.bit_xor(other))
     }
 
     fn __rxor__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.after(py, other, |x, other| x.bit_xor(other))
+        self.after_constant(py, "^", other, |x, other| x.bit_xor(other))
     }
 
     fn __matmul__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        Self::product(py, &self.inner, &other.beside(self.inner.dtype())?)
+        self.product(py, &other.0?.beside(self.value().dtype())?)
     }
 
     fn __rmatmul__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        Self::product(py, &other.beside(self.inner.dtype())?, &self.inner)
+        other.0?.beside(self.value().dtype())?.product(py, self)
     }
 
     fn __richcmp__(&self, py: Python<'_>, other: Other, operator: CompareOp) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| match operator {
+        self.observe_with(py, other, |x, other| match operator {
             CompareOp::Lt => x.lt(other),
             CompareOp::Le => x.le(other),
             CompareOp::Eq => x.eq(other),
@@ -135,7 +123,7 @@ impl Tensor {
     }
 
     fn __neg__(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::neg)
+        self.map(py, Core::neg, Variable::neg)
     }
 
     fn __pos__(&self) -> Self {
@@ -143,20 +131,20 @@ impl Tensor {
     }
 
     fn __abs__(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::abs)
+        self.map(py, Core::abs, Variable::abs)
     }
 
     fn __invert__(&self, py: Python<'_>) -> Result<Self, Failure> {
-        self.compute(py, Core::not)
+        self.map_constant(py, "~", Core::not)
     }
 
     /// The greater of two, element by element; NaN where one is.
     fn maximum(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.maximum(other))
+        self.with_constant(py, "maximum()", other, |x, other| x.maximum(other))
     }
 
     /// The lesser of two, element by element; NaN where one is.
     fn minimum(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with(py, other, |x, other| x.minimum(other))
+        self.with_constant(py, "minimum()", other, |x, other| x.minimum(other))
     }
 }

@@ -1,6 +1,5 @@
 //! Reductions.
 
-use bitnet_core::Tensor as Core;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
@@ -23,16 +22,9 @@ impl FromPyObject<'_, '_> for Axes {
     }
 }
 
-impl Tensor {
-    fn reduce(
-        &self,
-        py: Python<'_>,
-        axes: Option<Axes>,
-        operation: impl FnOnce(&Core, Option<&[isize]>) -> bitnet_core::Result<Core> + Send,
-    ) -> Result<Self, Failure> {
-        let axes = axes.map(|axes| axes.0);
-        self.compute(py, |x| operation(x, axes.as_deref()))
-    }
+/// As the operations take them.
+fn named(axes: Option<Axes>) -> Option<Vec<isize>> {
+    axes.map(|axes| axes.0)
 }
 
 #[pymethods]
@@ -42,48 +34,54 @@ impl Tensor {
     /// Floats are added in float64 and rounded once. With keepdims a reduced dimension stays as 1. Raises ShapeError.
     #[pyo3(signature = (axis = None, *, keepdims = false))]
     fn sum(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool) -> Result<Self, Failure> {
-        self.reduce(py, axis, |x, axes| x.sum(axes, keepdims))
+        let axes = named(axis);
+        self.map(py, |x| x.sum(axes.as_deref(), keepdims), |x| x.sum(axes.as_deref(), keepdims))
     }
 
     /// The mean along axis, NaN of no elements: floats keep their type, all others give f32.
     #[pyo3(signature = (axis = None, *, keepdims = false))]
     fn mean(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool) -> Result<Self, Failure> {
-        self.reduce(py, axis, |x, axes| x.mean(axes, keepdims))
+        let axes = named(axis);
+        self.map(py, |x| x.mean(axes.as_deref(), keepdims), |x| x.mean(axes.as_deref(), keepdims))
     }
 
     /// The greatest element along axis; NaN where there is one. Raises ShapeError of no elements.
     #[pyo3(signature = (axis = None, *, keepdims = false))]
     fn max(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool) -> Result<Self, Failure> {
-        self.reduce(py, axis, |x, axes| x.max(axes, keepdims))
+        let axes = named(axis);
+        self.map_constant(py, "max()", |x| x.max(axes.as_deref(), keepdims))
     }
 
     /// The least element along axis; NaN where there is one. Raises ShapeError of no elements.
     #[pyo3(signature = (axis = None, *, keepdims = false))]
     fn min(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool) -> Result<Self, Failure> {
-        self.reduce(py, axis, |x, axes| x.min(axes, keepdims))
+        let axes = named(axis);
+        self.map_constant(py, "min()", |x| x.min(axes.as_deref(), keepdims))
     }
 
     /// The index of the first greatest element, or NaN, along axis, or in row-major order: i64. Raises ShapeError.
     #[pyo3(signature = (axis = None, *, keepdims = false))]
     fn argmax(&self, py: Python<'_>, axis: Option<isize>, keepdims: bool) -> Result<Self, Failure> {
-        self.compute(py, |x| x.argmax(axis, keepdims))
+        self.observe(py, |x| x.argmax(axis, keepdims))
     }
 
     /// The index of the first least element, or NaN, along axis, or in row-major order: i64. Raises ShapeError.
     #[pyo3(signature = (axis = None, *, keepdims = false))]
     fn argmin(&self, py: Python<'_>, axis: Option<isize>, keepdims: bool) -> Result<Self, Failure> {
-        self.compute(py, |x| x.argmin(axis, keepdims))
+        self.observe(py, |x| x.argmin(axis, keepdims))
     }
 
     /// Whether any element along axis is other than 0: bool.
     #[pyo3(signature = (axis = None, *, keepdims = false))]
     fn any(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool) -> Result<Self, Failure> {
-        self.reduce(py, axis, |x, axes| x.any(axes, keepdims))
+        let axes = named(axis);
+        self.observe(py, |x| x.any(axes.as_deref(), keepdims))
     }
 
     /// Whether all elements along axis are other than 0: bool.
     #[pyo3(signature = (axis = None, *, keepdims = false))]
     fn all(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool) -> Result<Self, Failure> {
-        self.reduce(py, axis, |x, axes| x.all(axes, keepdims))
+        let axes = named(axis);
+        self.observe(py, |x| x.all(axes.as_deref(), keepdims))
     }
 }

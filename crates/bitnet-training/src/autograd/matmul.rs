@@ -4,22 +4,23 @@ use bitnet_core::Tensor;
 
 use super::Variable;
 use super::elementwise::{sum_to, wanted};
-use crate::{Error, Result};
+use crate::Result;
 
 impl Variable {
-    /// `y[.., i, j] = sum_k a[.., i, k] b[.., k, j]`: the dimensions before the last two broadcast. Both sides have at
-    /// least two.
+    /// `y[.., i, j] = sum_k a[.., i, k] b[.., k, j]`: the dimensions before the last two broadcast; a vector is a row on the
+    /// left, a column on the right.
     ///
     /// `da = dy b^T`, `db = a^T dy`, summed along what was stretched.
     ///
     /// Errors: [`bitnet_core::Error::Rank`], [`bitnet_core::Error::Shapes`].
     pub fn matmul(&self, other: &Self) -> Result<Self> {
         let (a, b) = (self.value(), other.value());
-        for side in [&a, &b] {
-            if side.rank() < 2 {
-                let (operation, shape) = ("matmul", side.shape().clone());
-                return Err(Error::Core(bitnet_core::Error::Rank { operation, expected: 2, shape }));
-            }
+        if a.rank() == 1 || b.rank() == 1 {
+            let row = if a.rank() == 1 { self.unsqueeze(0)? } else { self.clone() };
+            let column = if b.rank() == 1 { other.unsqueeze(1)? } else { other.clone() };
+            let y = row.matmul(&column)?;
+            let y = if a.rank() == 1 { y.squeeze(Some(-2))? } else { y };
+            return if b.rank() == 1 { y.squeeze(Some(-1)) } else { Ok(y) };
         }
         Ok(Self::result(a.matmul(&b)?, [self, other], move |dy, [wants_a, wants_b]| {
             let transposed = |x: &Tensor| x.swap_axes(-1, -2);
@@ -70,6 +71,19 @@ mod tests {
             product(&x[0], &x[1], [2, 2], sizes)
         });
         check(&[(&[1, 3, 4], a), (&[2, 4, 5], others)], forward, |x| product(&x[0], &x[1], [1, 2], sizes));
+    }
+
+    #[test]
+    fn a_vector_is_a_row_or_a_column() {
+        let forward = |x: &[super::Variable]| x[0].matmul(&x[1]);
+        let (a, b) = (wave(4, 0.3), wave(40, 0.9));
+        check(&[(&[4], a.clone()), (&[2, 4, 5], b)], forward, |x| product(&x[0], &x[1], [1, 2], [1, 4, 5]));
+        check(&[(&[4], a.clone()), (&[4], wave(4, 1.3))], forward, |x| {
+            product(&x[0], &x[1], [1, 1], [1, 4, 1])
+        });
+        check(&[(&[2, 3, 4], wave(24, 0.5)), (&[4], a)], forward, |x| {
+            product(&x[0], &x[1], [2, 1], [3, 4, 1])
+        });
     }
 
     #[test]

@@ -10,9 +10,47 @@ use crate::Result;
 impl Variable {
     /// The same elements in row-major order under other dimensions. Errors: [`bitnet_core::Error::Reshape`].
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
-        let x = self.value();
-        let dims = x.dims().to_vec();
-        Ok(Self::result(x.reshape(shape)?, [self], move |dy, _| Ok([Some(dy.reshape(dims)?)])))
+        Ok(self.reshaped(self.value().reshape(shape)?))
+    }
+
+    /// With a new dimension of 1 at place `axis` of the result. Errors: [`bitnet_core::Error::Axis`].
+    pub fn unsqueeze(&self, axis: isize) -> Result<Self> {
+        Ok(self.reshaped(self.value().unsqueeze(axis)?))
+    }
+
+    /// Without dimension `axis`, which must be 1, or without all that are.
+    ///
+    /// Errors: [`bitnet_core::Error::Axis`], [`bitnet_core::Error::Reshape`].
+    pub fn squeeze(&self, axis: Option<isize>) -> Result<Self> {
+        Ok(self.reshaped(self.value().squeeze(axis)?))
+    }
+
+    /// In row-major order without gaps. Errors: [`bitnet_core::Error::OutOfMemory`].
+    pub fn contiguous(&self) -> Result<Self> {
+        Ok(self.reshaped(self.value().contiguous()?))
+    }
+
+    /// In memory of its own. Errors: [`bitnet_core::Error::OutOfMemory`].
+    pub fn copied(&self) -> Result<Self> {
+        Ok(self.reshaped(self.value().copied()?))
+    }
+
+    /// `y`, the same elements in the same order.
+    fn reshaped(&self, y: Tensor) -> Self {
+        let dims = self.dims();
+        Self::result(y, [self], move |dy, _| Ok([Some(dy.reshape(dims)?)]))
+    }
+
+    /// Two dimensions exchanged. Errors: [`bitnet_core::Error::Axis`].
+    pub fn swap_axes(&self, a: isize, b: isize) -> Result<Self> {
+        let y = self.value().swap_axes(a, b)?;
+        Ok(Self::result(y, [self], move |dy, _| Ok([Some(dy.swap_axes(a, b)?)])))
+    }
+
+    /// All dimensions in reverse order.
+    pub fn transpose(&self) -> Result<Self> {
+        let y = self.value().transpose()?;
+        Ok(Self::result(y, [self], |dy, _| Ok([Some(dy.transpose()?)])))
     }
 
     /// The dimensions in another order: dimension `i` of the result is `axes[i]` of `x`.
@@ -48,6 +86,18 @@ impl Variable {
         }))
     }
 
+    /// One place of dimension `axis`, which goes; below 0 it counts from the end.
+    ///
+    /// Errors: [`bitnet_core::Error::Axis`], [`bitnet_core::Error::Index`].
+    pub fn select(&self, axis: isize, index: i64) -> Result<Self> {
+        let x = self.value();
+        let y = x.select(axis, index)?;
+        // Both are in range now.
+        let at = axis.rem_euclid(x.rank() as isize);
+        let index = index.rem_euclid(x.dims()[at as usize] as i64) as usize;
+        Ok(self.slice(at, index..index + 1)?.reshaped(y))
+    }
+
     /// Stretched to `shape`, as NumPy broadcasts. Errors: [`bitnet_core::Error::Shapes`].
     pub fn broadcast_to(&self, shape: impl Into<Shape>) -> Result<Self> {
         let x = self.value();
@@ -69,6 +119,21 @@ mod tests {
             |x| x[0].permute(&[2, 0, -2]),
             |x| (0..24).map(|i| x[0][i / 3 % 2 * 12 + i % 3 * 4 + i / 6]).collect(),
         );
+        check(
+            &[(&[2, 3, 4], x())],
+            |x| x[0].unsqueeze(-1)?.squeeze(None)?.contiguous()?.copied(),
+            |x| x[0].clone(),
+        );
+        let swapped = |x: &[Vec<f64>]| (0..24).map(|i| x[0][i % 2 * 12 + i / 2 % 3 * 4 + i / 6]).collect();
+        check(&[(&[2, 3, 4], x())], |x| x[0].swap_axes(0, -1), swapped);
+        check(&[(&[2, 3, 4], x())], |x| x[0].transpose(), swapped);
+        for index in [1, -2] {
+            check(
+                &[(&[2, 3, 4], x())],
+                |x| x[0].select(-2, index),
+                |x| (0..24).filter(|i| i / 4 % 3 == 1).map(|i| x[0][i]).collect(),
+            );
+        }
         check(
             &[(&[2, 3, 4], x())],
             |x| x[0].slice(-1, 1..3),

@@ -135,6 +135,11 @@ impl Variable {
         Ok(())
     }
 
+    /// Whether the other is a clone of this one.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The same tensor as a constant.
     #[must_use]
     pub fn detach(&self) -> Self {
@@ -217,12 +222,17 @@ pub fn no_grad<R>(work: impl FnOnce() -> R) -> R {
             RECORDS.set(self.0);
         }
     }
-    let _restore = Restore(RECORDS.replace(false));
+    let _restore = Restore(set_recording(false));
     work()
 }
 
-/// Whether operations are noted: not within [`no_grad`].
-pub(super) fn is_recording() -> bool {
+/// Whether operations of this thread are noted from now on; gives what was before. [`no_grad`] puts that back.
+pub fn set_recording(records: bool) -> bool {
+    RECORDS.replace(records)
+}
+
+/// Whether operations of this thread are noted: not within [`no_grad`].
+pub fn is_recording() -> bool {
     RECORDS.get()
 }
 

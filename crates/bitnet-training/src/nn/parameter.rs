@@ -31,6 +31,11 @@ impl Parameter {
         Ok(Self { name: name.into(), variable: Variable::constant(value)?, is_decayed: false })
     }
 
+    /// A leaf that is a parameter by this name.
+    pub fn of(name: impl Into<String>, variable: Variable, is_decayed: bool) -> Self {
+        Self { name: name.into(), variable, is_decayed }
+    }
+
     /// Its name in checkpoints.
     pub fn name(&self) -> &str {
         &self.name

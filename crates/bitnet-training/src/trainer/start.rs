@@ -96,13 +96,29 @@ impl Start {
     ///
     /// Errors: those of [`ModelConfig::read`]; [`Error::Unsupported`] for what the trainer has not; those of files.
     pub fn config(path: &Path, seed: u64) -> Result<Self> {
-        let invalid = |reason: String| bitnet_inference::Error::config(path, reason);
-        let mut config: Map<String, Value> =
-            serde_json::from_slice(&mapped(path)?).map_err(|error| invalid(error.to_string()))?;
+        let config: Map<String, Value> = serde_json::from_slice(&mapped(path)?)
+            .map_err(|error| bitnet_inference::Error::config(path, error.to_string()))?;
         let mut files = BTreeMap::new();
         for name in BESIDE {
             files.extend(map_file(&path.with_file_name(name))?.map(|file| (name.to_owned(), file)));
         }
+        Self::described(path, config, files, seed)
+    }
+
+    /// A new model as the fields of a `config.json` describe it, with a tokenizer of bytes: see [`Self::config`].
+    ///
+    /// Errors: as there, without those of files.
+    pub fn fields(config: Map<String, Value>, seed: u64) -> Result<Self> {
+        Self::described(Path::new(CONFIG), config, BTreeMap::new(), seed)
+    }
+
+    fn described(
+        path: &Path,
+        mut config: Map<String, Value>,
+        mut files: BTreeMap<String, Buffer>,
+        seed: u64,
+    ) -> Result<Self> {
+        let invalid = |reason: String| bitnet_inference::Error::config(path, reason);
         if !files.contains_key(TOKENIZER) {
             let (vocab_size, needed) = (config.get("vocab_size"), ByteTokenizer::VOCAB_SIZE);
             if let Some(size) = vocab_size.and_then(Value::as_u64).filter(|size| *size < needed as u64) {

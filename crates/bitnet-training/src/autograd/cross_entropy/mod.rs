@@ -67,6 +67,18 @@ pub fn distilled_cross_entropy(
     loss(h, w, targets, Some(soft))
 }
 
+/// How many targets there are. Errors: [`Error::Token`], [`Error::NoTargets`].
+pub(super) fn counted(targets: &[u32], vocab_size: usize) -> Result<usize> {
+    let is_counted = |target: &&u32| **target != IGNORED;
+    if let Some(&id) = targets.iter().filter(is_counted).find(|id| **id as usize >= vocab_size) {
+        return Err(Error::Token { id, vocab_size });
+    }
+    match targets.iter().filter(is_counted).count() {
+        0 => Err(Error::NoTargets),
+        count => Ok(count),
+    }
+}
+
 fn loss(
     h: &Variable,
     w: &Variable,
@@ -75,14 +87,7 @@ fn loss(
 ) -> Result<DistilledLoss> {
     let (h_value, w_value) = (h.value(), w.value());
     let [vocab_size, width] = sizes(&h_value, &w_value, targets.len(), "the input of the head")?;
-    let is_counted = |target: &&u32| **target != IGNORED;
-    if let Some(&id) = targets.iter().filter(is_counted).find(|id| **id as usize >= vocab_size) {
-        return Err(Error::Token { id, vocab_size });
-    }
-    let count = targets.iter().filter(is_counted).count();
-    if count == 0 {
-        return Err(Error::NoTargets);
-    }
+    let count = counted(targets, vocab_size)?;
     let head = Head {
         compute: Compute::new()?,
         factors: Factors { h: elements(&h_value)?, w: elements(&w_value)?, width },

@@ -180,3 +180,41 @@ def test_refusals_are_one_clear_line(files: tuple[Path, Path], tmp_path: Path) -
             call()
         assert "\n" not in str(raised.value)
     assert not (out / "model").exists()
+
+
+def test_adapters_are_trained_beside_a_model(files: tuple[Path, Path], tmp_path: Path) -> None:
+    data, held_out = files
+    base = bn.train(CONFIG, data, output=tmp_path / "base", steps=2, **SMALL)
+    assert base.base is None
+    assert base.trained_parameters == base.parameters
+    result = bn.train(
+        base.model, data, eval=held_out, output=tmp_path / "run", steps=2, recipe="finetune", lora=2, **SMALL
+    )
+    assert (result.model, result.base) == (tmp_path / "run" / "adapter", str(base.model))
+    assert 0 < result.trained_parameters < result.parameters
+    assert result.eval_perplexity is not None
+    text = held_out.read_text()
+    with_adapter = result.load().perplexity(text, window=32)
+    assert with_adapter == bn.load(base.model, adapter=result.model).perplexity(text, window=32)
+    assert with_adapter != base.load().perplexity(text, window=32)
+    with pytest.raises(bn.OptionError, match="lora must be None for a new model, not 2"):
+        bn.train(CONFIG, data, output=tmp_path / "new", steps=1, lora=2, **SMALL)
+    with pytest.raises(bn.OptionError, match="lora_alpha must be None without lora"):
+        bn.train(CONFIG, data, output=tmp_path / "new", steps=1, lora_alpha=2, **SMALL)
+
+
+def test_a_model_learns_from_a_teacher(files: tuple[Path, Path], tmp_path: Path) -> None:
+    data, _ = files
+    teacher = bn.train(CONFIG, data, output=tmp_path / "teacher", steps=2, **SMALL).model
+    run = tmp_path / "run"
+    distill: dict[str, Any] = {"recipe": "distill", "steps": 2, "temperature": 1.5, **SMALL}
+    result = bn.train(teacher, data, output=run, teacher=teacher, **distill)
+    first, second = result.history
+    # It begins as the teacher itself.
+    assert (first.logit_kl, first.relation_kl) == (0.0, 0.0)
+    assert second.logit_kl is not None
+    assert second.logit_kl > 0.0
+    with pytest.raises(bn.OptionError, match="the teacher is missing"):
+        bn.train(CONFIG, data, output=tmp_path / "none", **distill)
+    with pytest.raises(bn.OptionError, match="the teacher is of no use"):
+        bn.train(CONFIG, data, output=tmp_path / "none", steps=1, teacher=teacher, **SMALL)

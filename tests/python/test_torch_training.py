@@ -12,7 +12,7 @@ import pytest
 from torch_training.order import chacha8, order
 from torch_training.recipe import Recipe
 
-BITNET = Path(sys.executable).with_name("bitnet")
+BITNET = Path(sys.executable).with_name("bitnet.exe" if sys.platform == "win32" else "bitnet")
 
 
 def test_numbers_are_those_of_chacha8() -> None:
@@ -46,9 +46,10 @@ def test_rates_are_those_of_the_trainer(tmp_path: Path) -> None:
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     np.save(tmp_path / "data.npy", np.arange(200, dtype=np.uint8))
-    command = [BITNET, "train", "--data", tmp_path / "data.npy", "--config", tmp_path / "config.json"]
-    numbers = ["--steps", "41", "--batch-tokens", "16", "--save-every", "41", "-o", tmp_path / "run"]
-    subprocess.run([*command, *numbers], check=True, timeout=60)
+    paths = {"--data": "data.npy", "--config": "config.json", "-o": "run"}
+    options = [part for name, path in paths.items() for part in (name, str(tmp_path / path))]
+    numbers = ["--steps", "41", "--batch-tokens", "16", "--save-every", "41"]
+    subprocess.run([BITNET, "train", *options, *numbers], check=True, timeout=60)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     rates = [json.loads(line)["lr"] for line in lines]
     assert rates == pytest.approx([Recipe(41).learning_rate(step) for step in range(41)], rel=1e-6)

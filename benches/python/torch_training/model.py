@@ -32,8 +32,13 @@ class Config:
         for name, value in needed.items():
             if config.get(name) != value:
                 raise ValueError(f"{path}: {name} must be {value}, not {config.get(name)}")
-        counts = (config[f"num_{name}"] for name in ("hidden_layers", "attention_heads", "key_value_heads"))
-        return Config(*counts, config["rms_norm_eps"], config["rope_theta"])
+        return Config(
+            layers=config["num_hidden_layers"],
+            heads=config["num_attention_heads"],
+            kv_heads=config["num_key_value_heads"],
+            rms_norm_eps=config["rms_norm_eps"],
+            rope_theta=config["rope_theta"],
+        )
 
 
 def read_parameters(checkpoint: Path) -> Parameters:

@@ -127,7 +127,7 @@ def flop_per_token(run: Path) -> float:
     hidden, head_dim = config["hidden_size"], config["hidden_size"] // config["num_attention_heads"]
     attention = 2 * hidden * head_dim * (config["num_attention_heads"] + config["num_key_value_heads"])
     block = attention + 3 * hidden * config["intermediate_size"]
-    return 6.0 * (config["num_hidden_layers"] * block + config["vocab_size"] * hidden)
+    return float(6 * (config["num_hidden_layers"] * block + config["vocab_size"] * hidden))
 
 
 def peak_bytes(usage: struct_rusage) -> int:

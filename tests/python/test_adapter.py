@@ -98,7 +98,9 @@ def test_what_is_no_adapter_of_the_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(bn.CheckpointError, match="is no adapter"):
         bn.load(tmp_path / "model", adapter=tmp_path / "none")
     write_adapter(tmp_path / "wide", Spec(hidden_size=128))
-    with pytest.raises(bn.CheckpointError, match=r"adapts .* of shape \[128, 128\]; the model has \[64, 64\]"):
+    with pytest.raises(
+        bn.CheckpointError, match=r"adapts .* of shape \[128, 128\]; the model has \[64, 64\]"
+    ):
         bn.load(tmp_path / "model", adapter=tmp_path / "wide")
     write_adapter(tmp_path / "dora", Spec(), use_dora=True)
     with pytest.raises(bn.ConfigError, match="DoRA does not run"):

@@ -224,7 +224,7 @@ class Decoder:
         return x if name is None else self.norm(x, f"{layer}.{name}")
 
     def linear(self, x: Array, name: str, rows: int) -> Array:
-        """The projection `name` with `rows` outputs, and (x A^T) B^T where there are `lora_A` and `lora_B`."""
+        """The projection `name` with `rows` outputs, and (x A^T) B^T where there are `lora_A`, `lora_B`."""
         y = self.base_linear(x, name, rows)
         if f"{name}.lora_A.weight" in self.tensors:
             y = y + x @ self.tensors[f"{name}.lora_A.weight"].T @ self.tensors[f"{name}.lora_B.weight"].T

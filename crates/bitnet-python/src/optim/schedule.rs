@@ -43,7 +43,8 @@ impl Schedule {
     }
 }
 
-/// Learning rate and weight decay of every step of a whole training: "b1.58" or "finetune", as bitnet train has them.
+/// Learning rate and weight decay of every step of a whole training: "b1.58", "finetune" or "distill", as bitnet train
+/// has them.
 ///
 /// peak is the greatest learning rate, by default that of the recipe. docs/training.md says what the rates are. Raises
 /// OptionError. Source of "b1.58": "The Era of 1-bit LLMs: Training Tips, Code and FAQ".

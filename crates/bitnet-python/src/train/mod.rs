@@ -29,17 +29,16 @@ use crate::model::{check_signals, count, model_name};
 /// Train a BitNet model, as `bitnet train` does, and return the result: TrainResult.
 ///
 /// model_or_config is what to begin with: "tiny" or "mini", a new model of this shape; a config.json, or its fields as a
-/// dict, a new model with the tokenizer beside the file or one of bytes; or a model, a float master or packed: a folder, a GGUF
-/// file or a hub id. data and
-/// eval are paths, one or several: texts, JSONL, token ids of NumPy. output is the folder of the run, which is there to be
-/// resumed, or is new.
+/// dict, a new model with the tokenizer beside the file or one of bytes; or a model, a float master or packed: a folder,
+/// a GGUF file or a hub id. data and eval are paths, one or several: texts, JSONL, token ids of NumPy. output is the
+/// folder of the run, which is there to be resumed, or is new.
 ///
 /// lora trains adapters of this rank beside the model, which count lora_alpha / rank times (by default twice), and nothing
 /// else. teacher is a model to learn from, with recipe "distill": temperature (2), logit_weight (2), relation_weight (1),
 /// relation_layer, relation_heads and ramp (0) say how, and a Llama model in full precision is made a BitNet one first.
 ///
-/// recipe is "b1.58" (the default), "finetune" or "distill"; steps or epochs (by default 1) say how long; batch_tokens (4096) are the
-/// tokens of a step, seq_len (256, or the context) those of a sequence; lr is the greatest learning rate, by default that
+/// recipe is "b1.58" (the default), "finetune" or "distill"; steps or epochs (by default 1) say how long; batch_tokens
+/// (4096) are the tokens of a step, seq_len (256, or the context) those of a sequence; lr is the greatest learning rate, by default that
 /// of the recipe; seed (0) is that of new weights and of the order of the data; eval_every and save_every are steps, by
 /// default a tenth of all. accumulate computes a step in so many parts; optimizer is "adamw" or "adamw-8bit";
 /// activation_dtype, of what waits for the backward pass, "f32" or "bf16"; every sample_every steps the model continues

@@ -8,7 +8,8 @@ use bitnet_benchmarks::{Case, Shape};
 use bitnet_core::{FloatKernels, Isa, POSITIONS, ThreadPool};
 use bitnet_quant::kernel::definition;
 use bitnet_quant::{
-    CompactRows, Order, PackedMatrix, Packing, Product, SparseScratch, SplitActivations, TernaryKernel, Then,
+    CompactRows, Order, PackedMatrix, Packing, Product, ScoreBlock, SparseScratch, SplitActivations,
+    TernaryKernel, Then,
 };
 
 const SHAPE: Shape = Shape { name: "part", rows: 640, cols: 2560 };
@@ -111,8 +112,9 @@ fn decode_head() {
     let head = CompactRows::new(&pool, &floats, shape, read_row, |_| {}).unwrap().unwrap();
     let x: Vec<f32> = (0..SHAPE.cols).map(value).collect();
     let (mut split, mut scores) = ([SplitActivations::default()], vec![0.0; SHAPE.rows]);
+    let mut blocks = vec![ScoreBlock::default(); head.score_blocks()];
     let mut run = |kernel: TernaryKernel, scores: &mut [f32]| {
-        head.scores(&pool, &kernel, black_box(&x), &mut split, scores);
+        head.scores(&pool, &kernel, black_box(&x), &mut split, scores, &mut blocks);
         assert!(split[0].margin().is_some());
     };
     let mut expected = scores.clone();

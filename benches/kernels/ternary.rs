@@ -10,7 +10,7 @@ use bitnet_core::bandwidth::ReadProbe;
 use bitnet_core::{DisjointSlice, FloatKernels, Isa, ThreadPool};
 use bitnet_quant::kernel::{definition, int8_peak_gmac_s};
 use bitnet_quant::{
-    CompactRows, Order, PackedMatrix, Packing, Product, QuantizedActivations, SparseScratch,
+    CompactRows, Order, PackedMatrix, Packing, Product, QuantizedActivations, ScoreBlock, SparseScratch,
     SplitActivations, TernaryKernel, Then,
 };
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -143,9 +143,10 @@ fn decode_head(criterion: &mut Criterion) {
     let head = CompactRows::new(&pool, &floats, (HEAD.rows, HEAD.cols), read_row, |_| {}).unwrap().unwrap();
     let x: Vec<f32> = (0..HEAD.cols).map(value).collect();
     let mut split = [SplitActivations::default()];
+    let mut blocks = vec![ScoreBlock::default(); head.score_blocks()];
     let mut scores = |isa: Isa, out: &mut [f32]| {
         let kernel = TernaryKernel::new(isa).unwrap();
-        head.scores(&pool, &kernel, black_box(&x), &mut split, out);
+        head.scores(&pool, &kernel, black_box(&x), &mut split, out, &mut blocks);
     };
     let mut expected = vec![0.0; HEAD.rows];
     scores(Isa::Scalar, &mut expected);

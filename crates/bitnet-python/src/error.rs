@@ -113,7 +113,7 @@ fn training_exception(py: Python<'_>, error: &bitnet_training::Error) -> PyErr {
         Error::Shape { .. } => "ShapeError",
         Error::Spent | Error::NoGradient | Error::Computed => "GradientError",
         Error::Token { .. } => "OutOfRangeError",
-        Error::InvalidOption { .. } | Error::SequenceLength { .. } => "OptionError",
+        Error::InvalidOption { .. } | Error::SequenceLength { .. } | Error::Teacher(_) => "OptionError",
         Error::NotFinite(_) => "QuantizationError",
         Error::Unsupported { .. } => "BitNetError",
         Error::MissingTensor(_) | Error::Checkpoint { .. } | Error::Mismatch { .. } => "CheckpointError",
@@ -121,7 +121,6 @@ fn training_exception(py: Python<'_>, error: &bitnet_training::Error) -> PyErr {
         | Error::Data { .. }
         | Error::TokenOutOfRange { .. }
         | Error::TooLittleData { .. } => "DataError",
-        Error::Teacher(_) => "OptionError",
         Error::Diverged { .. } => "DivergedError",
     };
     new(py, class, (error.to_string(),))

@@ -41,8 +41,11 @@ pub(crate) struct ModelArgs {
 /// What is added to the linears.
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub(crate) struct AdapterArgs {
-    /// Folder of an adapter to run beside the model: adapter_config.json and adapter_model.safetensors
-    #[arg(long = "adapter", value_name = "DIR")]
+    #[arg(
+        long = "adapter",
+        value_name = "DIR",
+        help = "Folder of an adapter to run beside the model: adapter_config.json and adapter_model.safetensors"
+    )]
     pub(crate) path: Option<PathBuf>,
 }
 

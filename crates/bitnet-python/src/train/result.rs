@@ -129,7 +129,7 @@ impl TrainResult {
     ) -> PyResult<Bound<'py, PyAny>> {
         let load = py.import("bitnet_rust._native")?.getattr("load")?;
         let Some(base) = &self.base else { return load.call((&self.model,), options) };
-        let options = options.map_or_else(|| Ok(PyDict::new(py)), |options| options.copy())?;
+        let options = options.map_or_else(|| Ok(PyDict::new(py)), PyDictMethods::copy)?;
         options.set_item("adapter", &self.model)?;
         load.call((base,), Some(&options))
     }

@@ -180,18 +180,21 @@ fn configs_of_what_does_not_run_are_refused() {
     assert!(refused(Adapter::open(&folder.path().join("none"))).contains("is no adapter"));
 }
 
+/// What is done to the tensors of an adapter.
+type Change<'a> = dyn Fn(&mut BTreeMap<String, Tensor>) + 'a;
+
 #[test]
 fn tensors_that_do_not_fit_are_refused() {
     let name = "model.layers.0.self_attn.q_proj";
     let [a, b] = tensor_names(name);
     let one = tensors(0.1, |other| other == name);
-    let changed = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
+    let changed = |change: &Change<'_>| {
         let mut tensors = one.clone();
         change(&mut tensors);
         Folder::new(&tensors)
     };
     let zeros = |dims: [usize; 2]| Tensor::zeros(dims, DType::F32).unwrap();
-    let cases: [(&dyn Fn(&mut BTreeMap<String, Tensor>), String); 6] = [
+    let cases: [(&Change<'_>, String); 6] = [
         (&|all| drop(all.remove(&a)), format!("tensor {a} is missing")),
         (&|all| drop(all.remove(&b)), format!("tensor {b} is missing")),
         (&BTreeMap::clear, "has no tensors".to_owned()),

@@ -76,7 +76,7 @@ fn weights_that_no_master_gives_are_refused() {
         .tensor_names()
         .map(|name| match packed.tensor(name).unwrap().unwrap() {
             bitnet_inference::checkpoint::Stored::Plain(tensor) => (name.to_owned(), tensor),
-            encoded => panic!("{name} is {}", encoded.type_name()),
+            encoded @ Stored::Encoded(_) => panic!("{name} is {}", encoded.type_name()),
         })
         .collect();
     // Codes of 0 alone: the mean of no master is their scale.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bitnet_core::Buffer;
 use bitnet_inference::activation::Activation;
+use bitnet_inference::config::ActivationMode;
 use bitnet_inference::{Checkpoint, ModelConfig};
 use bitnet_training::autograd::{Estimator, IGNORED, Segments};
 use bitnet_training::model::Decoder;
@@ -102,13 +103,21 @@ impl Oracle<'_> {
     /// Of an input that was rounded already.
     fn linear(&mut self, x: &[f64], name: &str, cols: usize) -> Vec<f64> {
         let mut w = self.parameters[&format!("{name}.weight")].clone();
-        self.roundings.apply(&mut w, ternary);
+        if self.is_quantized() {
+            self.roundings.apply(&mut w, ternary);
+        }
         product(x, &w, cols)
     }
 
     fn rounded(&mut self, mut x: Vec<f64>, cols: usize) -> Vec<f64> {
-        self.roundings.apply(&mut x, |x| int8(x, cols));
+        if self.is_quantized() {
+            self.roundings.apply(&mut x, |x| int8(x, cols));
+        }
         x
+    }
+
+    fn is_quantized(&self) -> bool {
+        self.config.quantization.activations == ActivationMode::Int8
     }
 
     fn attention(&mut self, x: &[f64], prefix: &str) -> Vec<f64> {
@@ -198,14 +207,17 @@ fn wide(values: &bitnet_core::Tensor) -> Vec<f64> {
     values.to_f32().unwrap().into_iter().map(f64::from).collect()
 }
 
+/// What makes the linears of a model ternary.
+const QUANTIZED: &str =
+    r#""quantization_config": { "quant_method": "bitnet", "quantization_mode": "online" }"#;
+
 /// Checks loss and gradients of a model of this config.
 fn check(changes: &str) {
     let json = format!(
         r#"{{
             "vocab_size": 23, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
             "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "rope_theta": 500.0,
-            "max_position_embeddings": 64, {changes},
-            "quantization_config": {{ "quant_method": "bitnet", "quantization_mode": "online" }}
+            "max_position_embeddings": 64, {changes}
         }}"#
     );
     let files = BTreeMap::from([("config.json".to_owned(), Buffer::from(json.into_bytes()))]);
@@ -269,15 +281,20 @@ fn spread(parameters: &[Parameter]) {
 
 #[test]
 fn bitnet_with_sub_norms_and_squared_relu() {
-    check(r#""model_type": "bitnet", "tie_word_embeddings": true"#);
+    check(&format!(r#""model_type": "bitnet", "tie_word_embeddings": true, {QUANTIZED}"#));
 }
 
 #[test]
 fn llama_with_silu_and_a_head_of_its_own() {
+    check(&format!(r#""model_type": "llama", "tie_word_embeddings": false, {QUANTIZED}"#));
+}
+
+#[test]
+fn llama_in_full_precision() {
     check(r#""model_type": "llama", "tie_word_embeddings": false"#);
 }
 
 #[test]
 fn qwen3_with_norms_of_heads() {
-    check(r#""model_type": "qwen3", "head_dim": 8, "tie_word_embeddings": true"#);
+    check(&format!(r#""model_type": "qwen3", "head_dim": 8, "tie_word_embeddings": true, {QUANTIZED}"#));
 }

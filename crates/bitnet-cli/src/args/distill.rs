@@ -17,7 +17,7 @@ pub(crate) struct DistillArgs {
     /// Weight of the divergence of the logits [default: 2]
     #[arg(long, value_name = "F", requires = "teacher", value_parser = weight, allow_negative_numbers = true)]
     logit_weight: Option<f64>,
-    /// Weight of the divergence of the attention relations [default: 1]
+    /// Weight of the divergence of the attention relations [default: 0.1]
     #[arg(long, value_name = "F", requires = "teacher", value_parser = weight, allow_negative_numbers = true)]
     relation_weight: Option<f64>,
     /// Layer of the relations in both models, from 0 [default: the last of each]

@@ -34,7 +34,7 @@ use crate::model::{check_signals, count, model_name};
 /// folder of the run, which is there to be resumed, or is new.
 ///
 /// lora trains adapters of this rank beside the model, which count lora_alpha / rank times (by default twice), and nothing
-/// else. teacher is a model to learn from, with recipe "distill": temperature (2), logit_weight (2), relation_weight (1),
+/// else. teacher is a model to learn from, with recipe "distill": temperature (2), logit_weight (2), relation_weight (0.1),
 /// relation_layer, relation_heads and ramp (0) say how, and a Llama model in full precision is made a BitNet one first.
 ///
 /// recipe is "b1.58" (the default), "finetune" or "distill"; steps or epochs (by default 1) say how long; batch_tokens

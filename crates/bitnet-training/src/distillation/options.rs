@@ -25,7 +25,7 @@ impl Default for DistillOptions {
         Self {
             temperature: 2.0,
             logit_weight: 2.0,
-            relation_weight: 1.0,
+            relation_weight: 0.1,
             relation_layer: None,
             relation_heads: None,
             ramp: 0.0,

@@ -1,6 +1,7 @@
 //! Training that begins with packed weights begins with the packed model.
 
 use bitnet_core::tensor::with_threads;
+use bitnet_inference::checkpoint::Stored;
 use bitnet_inference::convert::{ConvertOptions, GgufWeights, HfForm, Target, convert};
 use bitnet_inference::{Checkpoint, LoadOptions, LoadedModel};
 
@@ -75,7 +76,7 @@ fn weights_that_no_master_gives_are_refused() {
     let mut tensors: std::collections::BTreeMap<String, Tensor> = packed
         .tensor_names()
         .map(|name| match packed.tensor(name).unwrap().unwrap() {
-            bitnet_inference::checkpoint::Stored::Plain(tensor) => (name.to_owned(), tensor),
+            Stored::Plain(tensor) => (name.to_owned(), tensor),
             encoded @ Stored::Encoded(_) => panic!("{name} is {}", encoded.type_name()),
         })
         .collect();

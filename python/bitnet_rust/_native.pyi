@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Protocol, SupportsIndex, TypeAlias, Type
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self, Unpack
+from typing_extensions import Self, Unpack, disjoint_base
 
 from bitnet_rust._backend import Backend
 
@@ -808,6 +808,7 @@ class _SupportsDLPack(Protocol):
 _Ids: TypeAlias = Tensor | npt.ArrayLike
 _Parameters: TypeAlias = Iterable[Parameter] | Iterable[tuple[str, Parameter]]
 
+@disjoint_base
 class Tensor:
     __array_priority__: float
     def __new__(
@@ -973,6 +974,7 @@ class Parameter(Tensor):
     def decays(self) -> bool: ...
     def assign(self, data: Tensor | npt.ArrayLike) -> None: ...
 
+@disjoint_base
 class Optimizer:
     @property
     def lr(self) -> float: ...

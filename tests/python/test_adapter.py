@@ -37,7 +37,7 @@ def write_adapter(
         for part, (outputs, inputs) in shapes(spec).items():
             if not part.endswith(targets):
                 continue
-            name = f"model.layers.{layer}.{part}"
+            name = f"{'' if spec.bare else 'model.'}layers.{layer}.{part}"
             # Additions of about half of what is there.
             for side, shape, size in (("A", (RANK, inputs), inputs), ("B", (outputs, RANK), 4 * RANK)):
                 tensor = encode(rng.normal(size=shape) / np.sqrt(size), dtype)

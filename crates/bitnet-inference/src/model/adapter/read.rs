@@ -59,7 +59,9 @@ impl File<'_> {
                     "belongs to no projection of attention or feed-forward network; such adapters do not run";
                 return Err(self.error(&name, fact));
             };
-            pairs.entry(place).or_default()[side] = Some(tensor);
+            if pairs.entry(place).or_default()[side].replace(tensor).is_some() {
+                return Err(self.error(&name, "is there a second time, with and without \"model.\""));
+            }
         }
         Ok(pairs)
     }
@@ -103,7 +105,9 @@ fn place(name: &str) -> Option<((usize, usize), usize)> {
         .iter()
         .enumerate()
         .find_map(|(side, end)| Some((module.strip_suffix(end)?.strip_suffix('.')?, side)))?;
-    let (layer, linear) = module.strip_prefix("model.layers.")?.split_once('.')?;
+    // Backbones without a head have no "model." in front, as in their checkpoints.
+    let module = module.strip_prefix("model.").unwrap_or(module);
+    let (layer, linear) = module.strip_prefix("layers.")?.split_once('.')?;
     // As it was written: no sign, no zeros in front.
     let number = layer.parse().ok().filter(|number: &usize| number.to_string() == layer)?;
     Some(((number, LINEARS.iter().position(|name| *name == linear)?), side))

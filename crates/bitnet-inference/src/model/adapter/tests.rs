@@ -194,7 +194,8 @@ fn tensors_that_do_not_fit_are_refused() {
         Folder::new(&tensors)
     };
     let zeros = |dims: [usize; 2]| Tensor::zeros(dims, DType::F32).unwrap();
-    let cases: [(&Change<'_>, String); 6] = [
+    let bare = a.replacen("model.model.", "model.", 1);
+    let cases: [(&Change<'_>, String); 7] = [
         (&|all| drop(all.remove(&a)), format!("tensor {a} is missing")),
         (&|all| drop(all.remove(&b)), format!("tensor {b} is missing")),
         (&BTreeMap::clear, "has no tensors".to_owned()),
@@ -206,6 +207,10 @@ fn tensors_that_do_not_fit_are_refused() {
         (
             &|all| drop(all.insert(a.clone(), Tensor::full([3, 256], f32::NAN, DType::F32).unwrap())),
             "element 0 is not finite".to_owned(),
+        ),
+        (
+            &|all| drop(all.insert(bare.clone(), zeros([3, 256]))),
+            format!("tensor {a}: is there a second time"),
         ),
     ];
     for (change, fact) in cases {

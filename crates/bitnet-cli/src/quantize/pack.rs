@@ -24,7 +24,9 @@ pub(super) fn pack(args: &QuantizeArgs, path: &Path) -> Result<Converted, Failur
 /// Says what was written.
 pub(super) fn print(packed: &Converted, path: &Path, json: bool) -> Result<(), Failure> {
     if !json {
-        return output::table(&convert::rows(packed, path));
+        // In the place of what a conversion loses.
+        let rows = convert::rows(packed, path).into_iter().filter(|(name, _)| *name != "lost");
+        return output::table(&rows.chain([("scales", "rounded to bf16".to_owned())]).collect::<Vec<_>>());
     }
     output::json(&json!({
         "written": path.display().to_string(),

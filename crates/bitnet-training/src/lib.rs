@@ -27,6 +27,7 @@ mod hash;
 mod mapped;
 pub mod metrics;
 pub mod model;
+mod named;
 pub mod nn;
 pub mod optim;
 pub mod trainer;

@@ -1,14 +1,13 @@
 //! What notes keep for the backward pass, and in which type.
 
 use std::cell::Cell;
-use std::fmt;
-use std::str::FromStr;
 
 use bitnet_core::{Buffer, DType, Tensor};
 
 use super::floats::elements;
 use super::variable::is_recording;
-use crate::{Error, Result};
+use crate::Result;
+use crate::named::named;
 
 /// How the values are stored that an operation keeps for its gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,23 +33,7 @@ impl NoteFormat {
     }
 }
 
-impl fmt::Display for NoteFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for NoteFormat {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|of| of.name() == name).ok_or_else(|| Error::InvalidOption {
-            name: "activation-dtype",
-            expected: "f32 or bf16",
-            got: name.to_owned(),
-        })
-    }
-}
+named!(NoteFormat, "activation-dtype", "f32 or bf16");
 
 thread_local! {
     static FORMAT: Cell<NoteFormat> = const { Cell::new(NoteFormat::Float32) };

@@ -1,10 +1,7 @@
 //! Optimizers by name.
 
-use std::fmt;
-use std::str::FromStr;
-
+use crate::named::named;
 use crate::optim::MomentFormat;
-use crate::{Error, Result};
 
 /// The optimizer of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,20 +32,4 @@ impl OptimizerName {
     }
 }
 
-impl fmt::Display for OptimizerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for OptimizerName {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|of| of.name() == name).ok_or_else(|| Error::InvalidOption {
-            name: "optimizer",
-            expected: "adamw or adamw-8bit",
-            got: name.to_owned(),
-        })
-    }
-}
+named!(OptimizerName, "optimizer", "adamw or adamw-8bit");

@@ -1,15 +1,14 @@
 //! Models to begin with, by name.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use bitnet_core::Buffer;
 use bitnet_inference::Checkpoint;
 use bitnet_inference::convert::description;
 use serde_json::{Map, Value, json};
 
-use crate::{Error, Result};
+use crate::Result;
+use crate::named::named;
 
 /// A shape for a new model of the architecture `bitnet`, with the tokenizer of the embedded model, 2048 tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,20 +51,4 @@ impl Preset {
     }
 }
 
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Preset {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|preset| preset.name() == name).ok_or_else(|| Error::InvalidOption {
-            name: "preset",
-            expected: "tiny or mini",
-            got: name.to_owned(),
-        })
-    }
-}
+named!(Preset, "preset", "tiny or mini");

@@ -1,10 +1,7 @@
 //! Recipes by name.
 
-use std::fmt;
-use std::str::FromStr;
-
+use crate::named::named;
 use crate::optim::Recipe;
-use crate::{Error, Result};
 
 /// A recipe, whose rates follow from the steps of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,20 +46,4 @@ impl RecipeName {
     }
 }
 
-impl fmt::Display for RecipeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for RecipeName {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|recipe| recipe.name() == name).ok_or_else(|| Error::InvalidOption {
-            name: "recipe",
-            expected: "b1.58, finetune or distill",
-            got: name.to_owned(),
-        })
-    }
-}
+named!(RecipeName, "recipe", "b1.58, finetune or distill");

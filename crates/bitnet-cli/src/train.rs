@@ -57,7 +57,7 @@ pub(crate) fn train(args: &TrainArgs) -> Result<(), Failure> {
 /// The model to begin with, and the one to learn from.
 fn start(init: Init, teacher: Option<String>, seed: u64) -> bitnet_training::Result<Start> {
     let start = match init {
-        Init::Model(model) => Start::master(&find(&model)?)?,
+        Init::Model(model) => Start::model(&find(&model)?)?,
         Init::Student(model) => Start::student(&find(&model)?)?,
         Init::Adapter(model, lora) => Start::adapter(&find(&model)?, &lora, seed)?,
         Init::Config(path) => Start::config(&path, seed)?,

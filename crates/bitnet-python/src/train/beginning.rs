@@ -70,7 +70,7 @@ impl Beginning {
                 return Err(Error::InvalidOption { name, expected, got });
             }
             (Self::Model(model), None, Some(_)) => Start::student(&find(model)?)?,
-            (Self::Model(model), None, None) => Start::master(&find(model)?)?,
+            (Self::Model(model), None, None) => Start::model(&find(model)?)?,
             (Self::Preset(preset), ..) => Start::preset(*preset, seed)?,
             (Self::Config(path), ..) => Start::config(path, seed)?,
             (Self::Fields(fields), ..) => Start::fields(fields.clone(), seed)?,

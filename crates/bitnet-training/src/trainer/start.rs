@@ -53,7 +53,7 @@ impl Start {
     ///
     /// Errors: those of [`Decoder::from_checkpoint`], [`to_master`] and [`refuse_unwritten`]; [`Error::Unsupported`] for
     /// packed weights that no master gives, or a model in full precision.
-    pub fn master(checkpoint: &Checkpoint) -> Result<Self> {
+    pub fn model(checkpoint: &Checkpoint) -> Result<Self> {
         if ModelConfig::read(checkpoint)?.quantization.activations == ActivationMode::Float {
             let what = "a model in full precision as it is: the recipe distill makes it a BitNet one";
             return Err(Error::Unsupported { what: what.to_owned() });
@@ -76,12 +76,12 @@ impl Start {
         Self::new(checkpoint, decoder, description(checkpoint)?)
     }
 
-    /// As [`Self::master`], and of a Llama checkpoint in full precision, as it is but for new norms in front of the output
+    /// As [`Self::model`], and of a Llama checkpoint in full precision, as it is but for new norms in front of the output
     /// and down projections, the `SubLN` of BitNet.
     ///
-    /// Errors: those of [`Self::master`]; [`Error::Unsupported`] for other architectures in full precision.
+    /// Errors: those of [`Self::model`]; [`Error::Unsupported`] for other architectures in full precision.
     pub fn student(checkpoint: &Checkpoint) -> Result<Self> {
-        Self::master(converted(checkpoint)?.as_ref().unwrap_or(checkpoint))
+        Self::model(converted(checkpoint)?.as_ref().unwrap_or(checkpoint))
     }
 
     /// A new model of the shape of a preset: see [`Decoder::new`].

@@ -55,7 +55,7 @@ impl Files {
 #[test]
 fn a_full_precision_llama_is_a_beginning_with_new_norms() {
     let checkpoint = llama(3, json!({}));
-    let refused = Start::master(&checkpoint).unwrap_err().to_string();
+    let refused = Start::model(&checkpoint).unwrap_err().to_string();
     assert!(refused.ends_with("the recipe distill makes it a BitNet one"), "{refused}");
     let teacher = Decoder::from_checkpoint(&checkpoint).unwrap();
     assert!(matches!(teacher.blocks()[0].attention.q, Projection::Float(_)));

@@ -44,7 +44,7 @@ fn a_run_leaves_its_files_and_its_model_is_a_start() {
     );
     assert!(fs::read_to_string(files.path("run/loss.svg")).unwrap().starts_with("<svg"));
     let checkpoint = bitnet_inference::Checkpoint::open(&trained.model).unwrap();
-    let start = Start::master(&checkpoint).unwrap();
+    let start = Start::model(&checkpoint).unwrap();
     let copy = files.path("copy");
     start.write(&copy, &trainer.pool).unwrap();
     let model = |folder: &Path| fs::read(folder.join("model.safetensors")).unwrap();

@@ -30,7 +30,7 @@ fn the_first_evaluation_is_the_perplexity_of_the_packed_model() {
         let files = Files::new();
         let checkpoint = embedded(&files, to);
         let engine = LoadedModel::from_checkpoint(&checkpoint, &LoadOptions::default()).unwrap();
-        let start = Start::master(&checkpoint).unwrap();
+        let start = Start::model(&checkpoint).unwrap();
         let trainer = files.trainer_of(start, "run", &options(1), 2).unwrap();
 
         let ids: Vec<u32> = (0..50).map(|i| (i * i * 7 + 3) % 2048).collect();
@@ -59,7 +59,7 @@ fn the_first_evaluation_is_the_perplexity_of_the_packed_model() {
 #[test]
 fn what_is_trained_from_packed_weights_is_a_model_with_its_tokenizer() {
     let files = Files::new();
-    let start = Start::master(&embedded(&files, Target::Gguf(GgufWeights::I2S))).unwrap();
+    let start = Start::model(&embedded(&files, Target::Gguf(GgufWeights::I2S))).unwrap();
     let trained = trained(files.trainer_of(start, "run", &options(1), 2).unwrap().run(&mut ()).unwrap());
     assert_eq!(trained.trained_parameters, trained.parameters);
     let engine = LoadedModel::open(&trained.model, &LoadOptions::default()).unwrap();
@@ -85,6 +85,6 @@ fn weights_that_no_master_gives_are_refused() {
     let zeros = Tensor::full(tensors[&name].dims().to_vec(), 0b0101_0101, bitnet_core::DType::U8).unwrap();
     tensors.insert(name, zeros);
     let files = bitnet_inference::convert::description(&packed).unwrap();
-    let error = refused(Start::master(&Checkpoint::from_memory("zeros", files, tensors)));
+    let error = refused(Start::model(&Checkpoint::from_memory("zeros", files, tensors)));
     assert!(error.starts_with("cannot train zeros: model.layers.0.self_attn.q_proj.weight: "), "{error}");
 }

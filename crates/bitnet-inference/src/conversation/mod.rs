@@ -20,7 +20,7 @@ use crate::backend::Sequence;
 use crate::chat::Message;
 use crate::generate::{Continuation, Decoding, GenerateOptions, Prompt};
 use crate::loaded_model::LoadedModel;
-use crate::speculation::Guesses;
+use crate::speculation::{Guesser, Guesses, Speculation};
 use crate::{Error, Result};
 
 /// A conversation with a model.
@@ -46,6 +46,8 @@ pub struct Conversation {
     dropped: usize,
     /// Positions of the sequence.
     context: usize,
+    /// Of the last answer: its draft has read the conversation so far.
+    guesser: Option<Guesser>,
     usage: Usage,
 }
 
@@ -88,7 +90,7 @@ impl Conversation {
         model.tokenizer()?;
         model.check_chat_template()?;
         let (held, messages, usage) = (Vec::new(), Vec::new(), Usage::default());
-        Ok(Self { model, sequence, held, messages, dropped: 0, context, usage })
+        Ok(Self { model, sequence, held, messages, dropped: 0, context, guesser: None, usage })
     }
 
     /// The model.
@@ -177,11 +179,26 @@ impl Conversation {
         let ids = self.prepare(question, options.max_tokens.min(self.context / 4))?;
         let model = Arc::clone(&self.model);
         let continuation = Continuation::new(Arc::clone(&model), Prompt::Ids(&ids), options, self.context)?;
-        let decoding = Decoding::new(&model, continuation, options)?;
+        let guesser = match &options.speculation {
+            Some(speculation) => Some(self.guesser_for(speculation, &ids)?),
+            None => None,
+        };
+        let decoding = Decoding::new(&model, continuation, guesser);
         // The last token is read in any case: its output is asked for.
         let kept = common(&self.held, &ids[..ids.len() - 1]);
         self.sequence.truncate(kept);
         Ok(Reply::new(self, decoding, message("user", question)))
+    }
+
+    /// The guesser of the last answer, if it is what is asked for now.
+    fn guesser_for(&mut self, speculation: &Speculation, prompt: &[u32]) -> Result<Guesser> {
+        match self.guesser.take().filter(|guesser| guesser.is_of(speculation)) {
+            Some(mut guesser) => {
+                guesser.begin(prompt);
+                Ok(guesser)
+            }
+            None => Guesser::new(speculation, &self.model, prompt, self.context),
+        }
     }
 
     /// The prompt of a question with `room` behind it, where that is possible; what had to be left out is forgotten.

@@ -82,7 +82,8 @@ impl<'c> Reply<'c> {
 impl Drop for Reply<'_> {
     /// What was read is there for the next question, whatever became of this one.
     fn drop(&mut self) {
-        let Conversation { sequence, held, .. } = &mut *self.conversation;
+        let Conversation { sequence, held, guesser, .. } = &mut *self.conversation;
+        *guesser = self.decoding.take_guesser();
         held.clear();
         held.extend_from_slice(self.decoding.held(sequence));
         sequence.truncate(held.len());

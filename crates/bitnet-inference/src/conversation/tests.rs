@@ -6,7 +6,7 @@ use super::*;
 use crate::LoadOptions;
 use crate::backend::delegate::delegate_session;
 use crate::backend::{KvType, Limits, Session};
-use crate::speculation::{Source, Speculation};
+use crate::speculation::Source;
 
 static MODEL: LazyLock<Arc<LoadedModel>> =
     LazyLock::new(|| LoadedModel::embedded(&LoadOptions::default()).unwrap());

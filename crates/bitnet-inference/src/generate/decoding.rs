@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Chunk, Continuation, FinishReason, GenerateOptions, Generation, Step};
+use super::{Chunk, Continuation, FinishReason, Generation, Step};
 use crate::Result;
 use crate::backend::Sequence;
 use crate::loaded_model::LoadedModel;
@@ -24,20 +24,25 @@ pub(crate) struct Decoding {
 }
 
 impl Decoding {
-    /// Errors: those of [`Guesser::new`].
+    /// A text with the guesses of `guesser`, if there are to be some.
     pub(crate) fn new(
         model: &Arc<LoadedModel>,
         continuation: Continuation,
-        options: &GenerateOptions,
-    ) -> Result<Self> {
-        Ok(Self {
+        guesser: Option<Guesser>,
+    ) -> Self {
+        Self {
             model: Arc::clone(model),
-            guesser: continuation.guesser(options)?,
+            guesser,
             continuation,
             attempt: Attempt::default(),
             asked: 0,
             time: Duration::ZERO,
-        })
+        }
+    }
+
+    /// Its guesser, for the next text; this one goes on without.
+    pub(crate) fn take_guesser(&mut self) -> Option<Guesser> {
+        self.guesser.take()
     }
 
     /// Does the next piece of work: a chunk of the prompt, or one token.

@@ -24,7 +24,8 @@ impl TokenStream {
         let positions = model.config().context_length;
         let continuation = Continuation::new(Arc::clone(model), prompt, options, positions)?;
         let sequence = model.backend().start(continuation.most_positions())?;
-        Ok(Self { sequence, decoding: Decoding::new(model, continuation, options)? })
+        let guesser = continuation.guesser(options)?;
+        Ok(Self { sequence, decoding: Decoding::new(model, continuation, guesser) })
     }
 
     /// Does the next piece of work: a chunk of the prompt, or one token.

@@ -53,6 +53,13 @@ impl Draft {
         }
     }
 
+    /// Goes on to another text.
+    pub(super) fn begin(&mut self) {
+        self.guesses.clear();
+        self.guessed_at = 0;
+        self.rate.forget();
+    }
+
     /// Guesses what follows `tokens`. A draft that fails guesses no more: the text does without.
     pub(super) fn guess(&mut self, tokens: &[u32], length: Length<'_>) -> &[u32] {
         self.learn(tokens);
@@ -139,4 +146,35 @@ impl Reader {
 fn most_probable(candidates: &[Candidate]) -> u32 {
     let best = candidates.iter().reduce(|best, next| if next.logit > best.logit { next } else { best });
     best.map_or(0, |best| best.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Place, StepTimes};
+    use super::*;
+    use crate::LoadOptions;
+
+    #[test]
+    fn the_next_text_is_read_from_where_it_differs() {
+        let model = LoadedModel::embedded(&LoadOptions::default()).unwrap();
+        let times = StepTimes::default();
+        let length = Length { place: Place { most: 3, beside: 0, times: &times }, fixed: Some(3) };
+        let draft = || Draft::new(&model, model.config().vocab_size, 256);
+        let tokens: Vec<u32> = (0..160).map(|i| i * 37 % 2000).collect();
+        let read_bytes =
+            |draft: &Draft| draft.reader.as_ref().map_or(0, |reader| reader.sequence.traffic().kv_bytes);
+
+        let mut kept = draft();
+        kept.guess(&tokens[..150], length);
+        let before = read_bytes(&kept);
+        kept.begin();
+        let guesses = kept.guess(&tokens[..140], length).to_vec();
+
+        let mut new = draft();
+        assert_eq!(guesses, new.guess(&tokens[..140], length));
+        assert_eq!(guesses.len(), 3);
+        // Three tokens rather than 142, of which those of a prompt share what they read.
+        let (again, all) = (read_bytes(&kept) - before, read_bytes(&new));
+        assert!(3 * again < all, "{again} of {all}");
+    }
 }

@@ -109,7 +109,7 @@ pub struct Guesses {
 /// Guesses the next tokens of one text.
 #[derive(Debug)]
 pub(crate) struct Guesser {
-    guesses: Option<usize>,
+    speculation: Speculation,
     kind: GuesserKind,
 }
 
@@ -147,12 +147,25 @@ impl Guesser {
                 GuesserKind::Draft(Box::new(Draft::new(draft, model.config().vocab_size, positions)))
             }
         };
-        Ok(Self { guesses: speculation.guesses, kind })
+        Ok(Self { speculation: speculation.clone(), kind })
+    }
+
+    /// Whether it guesses what is asked for.
+    pub(crate) fn is_of(&self, speculation: &Speculation) -> bool {
+        self.speculation == *speculation
+    }
+
+    /// Goes on to another text behind `prompt`, of as many positions. A draft does not read again what it has read of it.
+    pub(crate) fn begin(&mut self, prompt: &[u32]) {
+        match &mut self.kind {
+            GuesserKind::Lookup(lookup) => *lookup = Lookup::new(prompt),
+            GuesserKind::Draft(draft) => draft.begin(),
+        }
     }
 
     /// Guesses what follows `tokens`. What became of the guesses before is seen from `tokens`.
     pub(crate) fn guess(&mut self, tokens: &[u32], place: Place<'_>) -> &[u32] {
-        let length = Length { place, fixed: self.guesses };
+        let length = Length { place, fixed: self.speculation.guesses };
         match &mut self.kind {
             GuesserKind::Lookup(lookup) => lookup.guess(tokens, length),
             GuesserKind::Draft(draft) => draft.guess(tokens, length),

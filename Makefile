@@ -26,7 +26,7 @@ BITNET := $(BIN)/bitnet$(EXE)
 COMPARE_VENV := .venv-compare
 COMPARE_PY := $(COMPARE_VENV)/$(notdir $(BIN))/python$(EXE)
 COMPARE_PIP := $(COMPARE_PY) -m pip --disable-pip-version-check --quiet
-# So has the PyTorch reference of training.
+# So has what runs beside PyTorch.
 TORCH_VENV := .venv-torch
 TORCH_PY := $(TORCH_VENV)/$(notdir $(BIN))/python$(EXE)
 TORCH_PIP := $(TORCH_PY) -m pip --disable-pip-version-check --quiet
@@ -100,6 +100,11 @@ test-python: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Python tests against the i
 	$(BITNET) doctor
 	$(PY) -m pytest
 
+.PHONY: test-torch
+test-torch: $(TORCH_VENV)/.torch $(VENV)/.wheel-dev ## Tests beside PyTorch and transformers, in a venv of their own
+	$(TORCH_PIP) install --force-reinstall --no-deps target/wheel-dev/*.whl
+	$(TORCH_PY) -m pytest tests/python/test_transformers.py tests/python/test_tensor_exchange.py
+
 .PHONY: nightly
 nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more property cases, pytest's nightly marker
 	BITNET_NIGHTLY=1 PROPTEST_CASES=$(PROPTEST_CASES) \
@@ -107,6 +112,7 @@ nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more
 	PROPTEST_CASES=$(SCHEDULE_CASES) $(CARGO) test -p bitnet-inference --lib $(CARGO_FLAGS) engine::tests::scheduling
 	BITNET_NIGHTLY=1 BITNET_ISA=scalar $(CARGO) test -p bitnet-inference --test golden $(CARGO_FLAGS)
 	BITNET_NIGHTLY=1 $(PY) -m pytest -m "nightly or not nightly" --timeout=3600
+	$(MAKE) test-torch
 	$(MAKE) sanitize
 	$(MAKE) instructions
 
@@ -236,7 +242,7 @@ $(COMPARE_VENV)/.compare: $(VENV)/.base pyproject.toml
 $(TORCH_VENV)/.torch: $(VENV)/.base pyproject.toml
 	$(PYTHON) -m venv $(TORCH_VENV)
 	$(TORCH_PIP) install --upgrade "pip>=25.1,<27"
-	$(TORCH_PIP) install --group torch
+	$(TORCH_PIP) install --group test --group torch
 	@touch $@
 
 # One wheel is installed at a time: installing one makes the other's stamp void. A rebuilt wheel has

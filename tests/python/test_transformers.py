@@ -1,4 +1,4 @@
-"""Folders that `bitnet convert` writes, in transformers; runs where that is installed."""
+"""Folders that conversion and training write, in transformers: `make test-torch` installs it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bitnet_rust as bn
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 
-@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("form", ["hf", "hf-bitlinear", "bf16"])
 @pytest.mark.parametrize("through_gguf", [False, True])
@@ -25,8 +25,8 @@ def test_transformers_loads_what_is_written(
     source = tiny
     if through_gguf:
         source = tmp_path / "tiny.gguf"
-        convert(tiny, source)
-    convert(source, tmp_path / form, "--to", form)
+        bitnet("convert", tiny, source)
+    bitnet("convert", source, tmp_path / form, "--to", form)
     text = json.loads((golden / "bitnet-tiny.json").read_text())["prompts"][0]["text"]
     ids = tokenizer_ids(tmp_path / form, text)
     assert ids == tokenizer_ids(tiny, text)
@@ -35,14 +35,28 @@ def test_transformers_loads_what_is_written(
     np.testing.assert_array_equal(ours.argmax(-1), theirs.argmax(-1))
 
 
-def convert(*args: str | Path) -> None:
-    """`bitnet convert`, which must succeed."""
-    command = [
-        "-c",
-        "from bitnet_rust._cli import main; raise SystemExit(main())",
-        "convert",
-        *map(str, args),
-    ]
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_gives_the_logits_of_a_trained_model(tmp_path: Path, tiny: Path) -> None:
+    data = tmp_path / "data.txt"
+    data.write_text("The people of the United States, in order to form a more perfect union.\n" * 40)
+    trained = bn.train(
+        tiny, data, output=tmp_path / "run", recipe="finetune", steps=4, seq_len=32, batch_tokens=128, lr=1e-3
+    )
+    packed = tmp_path / "packed"
+    bitnet("quantize", trained.model, "-o", packed)
+    ids = tokenizer_ids(trained.model, "The people of the United States")
+    ours = bn.load(trained.model).logits(ids)
+    np.testing.assert_array_equal(ours.argmax(-1), bn.load(packed).logits(ids).argmax(-1))
+    for folder in (trained.model, packed):
+        theirs = logits(folder, ids)
+        assert np.abs(ours - theirs).mean() < 1e-3 * theirs.std(), folder
+        np.testing.assert_array_equal(ours.argmax(-1), theirs.argmax(-1))
+    assert np.abs(ours - bn.load(tiny).logits(ids)).mean() > 0.1 * ours.std(), "it learned nothing"
+
+
+def bitnet(*args: str | Path) -> None:
+    """Run a command, which must succeed."""
+    command = ["-c", "from bitnet_rust._cli import main; raise SystemExit(main())", *map(str, args)]
     subprocess.run([sys.executable, *command], capture_output=True, check=True)
 
 

@@ -1,11 +1,13 @@
 //! `Tensor.zeros` and its like.
 
-use bitnet_core::DType;
 use bitnet_core::tensor::Scalar;
+use bitnet_core::{DType, Tensor as Core};
+use bitnet_training::Variable;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use super::operand::number;
+use super::recorded::record;
 use super::{Tensor, compute, dlpack, dtype, import};
 use crate::error::Failure;
 
@@ -44,16 +46,20 @@ fn own_dtype(scalar: Scalar) -> DType {
     }
 }
 
-/// `join(tensors)`.
+/// Several tensors as one.
 fn joined(
     py: Python<'_>,
-    name: &str,
     tensors: Vec<Py<Tensor>>,
-    join: impl FnOnce(&[&bitnet_core::Tensor]) -> bitnet_core::Result<bitnet_core::Tensor> + Send,
+    plain: impl FnOnce(&[&Core]) -> bitnet_core::Result<Core> + Send,
+    noted: impl FnOnce(&[&Variable]) -> bitnet_training::Result<Variable> + Send,
 ) -> Result<Tensor, Failure> {
-    let constant = |tensor: Py<Tensor>| Ok::<_, Failure>(tensor.get().constant(name)?.into_owned());
-    let tensors: Vec<_> = tensors.into_iter().map(constant).collect::<Result<_, _>>()?;
-    compute(py, 0, || join(&tensors.iter().collect::<Vec<_>>()))
+    let tensors: Vec<Tensor> = tensors.into_iter().map(|tensor| tensor.get().clone()).collect();
+    if tensors.iter().all(|tensor| tensor.recorded().is_none()) {
+        let values: Vec<_> = tensors.iter().map(Tensor::value).collect();
+        return compute(py, 0, || plain(&values.iter().map(|value| &**value).collect::<Vec<_>>()));
+    }
+    let variables: Vec<Variable> = tensors.iter().map(Tensor::variable).collect::<Result<_, _>>()?;
+    record(py, 0, &tensors.iter().collect::<Vec<_>>(), || noted(&variables.iter().collect::<Vec<_>>()))
 }
 
 #[pymethods]
@@ -81,7 +87,7 @@ impl Tensor {
     #[pyo3(signature = (shape, dtype = None))]
     fn zeros(py: Python<'_>, shape: Dims, dtype: Option<&Bound<'_, PyAny>>) -> Result<Self, Failure> {
         let dtype = dtype_or(dtype, DType::F32)?;
-        compute(py, 0, || bitnet_core::Tensor::zeros(Vec::from(shape), dtype))
+        compute(py, 0, || Core::zeros(Vec::from(shape), dtype))
     }
 
     /// Ones of a shape.
@@ -89,7 +95,7 @@ impl Tensor {
     #[pyo3(signature = (shape, dtype = None))]
     fn ones(py: Python<'_>, shape: Dims, dtype: Option<&Bound<'_, PyAny>>) -> Result<Self, Failure> {
         let dtype = dtype_or(dtype, DType::F32)?;
-        compute(py, 0, || bitnet_core::Tensor::ones(Vec::from(shape), dtype))
+        compute(py, 0, || Core::ones(Vec::from(shape), dtype))
     }
 
     /// The same number everywhere; without dtype its own: f32, i64 or bool.
@@ -103,7 +109,7 @@ impl Tensor {
     ) -> Result<Self, Failure> {
         let value = number(value)?;
         let dtype = dtype_or(dtype, own_dtype(value))?;
-        compute(py, 0, || bitnet_core::Tensor::full(Vec::from(shape), value, dtype))
+        compute(py, 0, || Core::full(Vec::from(shape), value, dtype))
     }
 
     /// start, start + step, ... short of stop; with one number, 0, 1, ... short of that. i64 for integers, else f32.
@@ -124,20 +130,20 @@ impl Tensor {
         let step = step.map_or(Ok(Scalar::Int(1)), number)?;
         let is_real = [start, stop, step].iter().any(|scalar| matches!(scalar, Scalar::Float(_)));
         let dtype = dtype_or(dtype, if is_real { DType::F32 } else { DType::I64 })?;
-        compute(py, 0, || bitnet_core::Tensor::arange(start, stop, step, dtype))
+        compute(py, 0, || Core::arange(start, stop, step, dtype))
     }
 
     /// Tensors one after another along an existing dimension; types are promoted. Raises ShapeError.
     #[staticmethod]
     #[pyo3(signature = (tensors, axis = 0))]
     fn concatenate(py: Python<'_>, tensors: Vec<Py<Self>>, axis: isize) -> Result<Self, Failure> {
-        joined(py, "concatenate()", tensors, |tensors| bitnet_core::Tensor::concatenate(tensors, axis))
+        joined(py, tensors, |x| Core::concatenate(x, axis), |x| Variable::concatenate(x, axis))
     }
 
     /// Tensors of one shape along a new dimension; types are promoted. Raises ShapeError.
     #[staticmethod]
     #[pyo3(signature = (tensors, axis = 0))]
     fn stack(py: Python<'_>, tensors: Vec<Py<Self>>, axis: isize) -> Result<Self, Failure> {
-        joined(py, "stack()", tensors, |tensors| bitnet_core::Tensor::stack(tensors, axis))
+        joined(py, tensors, |x| Core::stack(x, axis), |x| Variable::stack(x, axis))
     }
 }

@@ -6,7 +6,8 @@ use bitnet_inference::activation::Activation;
 use bitnet_training::Variable;
 use pyo3::prelude::*;
 
-use super::operand::{Other, Value};
+use super::operand::Other;
+use super::recorded::record;
 use super::{Tensor, compute};
 use crate::error::Failure;
 
@@ -80,27 +81,29 @@ impl Tensor {
     /// min(max(x, low), high); either bound may be None. NaN stays.
     #[pyo3(signature = (low = None, high = None))]
     fn clip(&self, py: Python<'_>, low: Option<Other>, high: Option<Other>) -> Result<Self, Failure> {
-        let name = "clip()";
-        let value = |bound: Option<Other>| bound.map(|bound| bound.0?.constant(name)).transpose();
-        let (low, high) = (value(low)?, value(high)?);
-        let operand = Value::operand;
-        self.map_constant(py, name, |x| x.clip(low.as_ref().map(operand), high.as_ref().map(operand)))
+        let raised = low.map_or_else(|| Ok(self.clone()), |low| self.maximum(py, low))?;
+        high.map_or_else(|| Ok(raised.clone()), |high| raised.minimum(py, high))
     }
 
     /// Elements of a where condition is not 0, of b elsewhere; all three broadcast.
     #[staticmethod]
     fn r#where(py: Python<'_>, condition: &Bound<'_, Self>, a: Other, b: Other) -> Result<Self, Failure> {
         let condition = condition.get().value();
-        let (a, b) = (a.0?.constant("where()")?, b.0?.constant("where()")?);
+        let (a, b) = (a.0?, b.0?);
         // A number takes the type of the other.
-        let (a, b) = match (a.operand(), b.operand()) {
-            (a, Operand::Tensor(b)) => (a.beside(b.dtype())?, b.clone()),
-            (a, b) => {
+        let (a, b) = match b.operand() {
+            Operand::Tensor(tensor) => (a.beside(tensor.dtype())?, b.beside(DType::Bool)?),
+            Operand::Scalar(_) => {
                 let a = a.beside(DType::Bool)?;
-                let b = b.beside(a.dtype())?;
-                (a, b)
+                let dtype = a.value().dtype();
+                (a, b.beside(dtype)?)
             }
         };
-        compute(py, condition.len().max(a.len()).max(b.len()), || Core::choose(&condition, &a, &b))
+        let work = condition.len().max(a.value().len()).max(b.value().len());
+        if a.recorded().is_none() && b.recorded().is_none() {
+            return compute(py, work, || Core::choose(&condition, &a.value(), &b.value()));
+        }
+        let (x, y) = (a.variable()?, b.variable()?);
+        record(py, work, &[&a, &b], || Variable::choose(&condition, &x, &y))
     }
 }

@@ -88,19 +88,25 @@ impl Tensor {
     }
 
     /// Part of a dimension.
-    fn sliced(&self, axis: isize, slice: Slice) -> Result<Self, Failure> {
+    fn sliced(&self, py: Python<'_>, axis: isize, slice: Slice) -> Result<Self, Failure> {
         match (self.recorded(), slice) {
+            (None, _) => Ok(self.value().slice(axis, slice)?.into()),
             (Some(_), Slice { start: Some(start), stop: Some(stop), step: 1 }) => self.viewed(
                 |x| x.slice(axis, slice),
                 |x| x.slice(axis, start as usize..stop.max(start) as usize),
             ),
-            _ => Ok(self.constant("a slice with steps")?.slice(axis, slice)?.into()),
+            // The tape has no views with steps.
+            (Some(_), _) => {
+                let len = self.value().dims()[axis as usize];
+                let places = bitnet_core::Tensor::from_vec((0..len as i64).collect(), [len])?;
+                self.taken(py, &places.slice(0, slice)?, axis)
+            }
         }
     }
 
     /// The slices at indices of a dimension.
     fn taken(&self, py: Python<'_>, indices: &bitnet_core::Tensor, axis: isize) -> Result<Self, Failure> {
-        self.map_constant(py, "take()", |x| x.take(indices, axis))
+        self.map(py, |x| x.take(indices, axis), |x| x.take(indices, axis))
     }
 }
 
@@ -118,7 +124,7 @@ impl Tensor {
                 Part::Integer(index) => x = x.selected(axis as isize, index)?,
                 Part::Slice(slice) => {
                     let slice = normalized(&slice, x.value().dims()[axis])?;
-                    x = x.sliced(axis as isize, slice)?;
+                    x = x.sliced(py, axis as isize, slice)?;
                     axis += 1;
                 }
                 Part::NewAxis => {
@@ -149,7 +155,7 @@ impl Tensor {
     #[pyo3(signature = (indices, axis = -1), text_signature = "($self, indices, axis=-1)")]
     fn gather(&self, py: Python<'_>, indices: &Bound<'_, PyAny>, axis: isize) -> Result<Self, Failure> {
         let indices = Self::elements_of(indices)?;
-        self.map_constant(py, "gather()", |x| x.gather(&indices, axis))
+        self.map(py, |x| x.gather(&indices, axis), |x| x.gather(&indices, axis))
     }
 }
 

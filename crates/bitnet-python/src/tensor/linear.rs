@@ -1,7 +1,9 @@
 //! Products, softmax and norms.
 
+use std::borrow::Cow;
+
 use bitnet_core::{DType, Tensor as Core};
-use bitnet_training::autograd::rms_norm;
+use bitnet_training::autograd::{layer_norm, rms_norm};
 use pyo3::prelude::*;
 
 use super::operand::Other;
@@ -27,6 +29,15 @@ impl Tensor {
         }
         let (a, b) = (self.variable()?, other.variable()?);
         record(py, work, &[self, other], || a.matmul(&b))
+    }
+
+    /// A vector for the last dimension, of `value` where there is none.
+    fn or_full<'a>(&self, vector: Option<&'a Self>, value: f32) -> Result<Cow<'a, Self>, Failure> {
+        if let Some(vector) = vector {
+            return Ok(Cow::Borrowed(vector));
+        }
+        let width = self.value().dims().last().copied().unwrap_or(1);
+        Ok(Cow::Owned(Core::full([width], value, DType::F32)?.into()))
     }
 }
 
@@ -63,16 +74,9 @@ impl Tensor {
             let (x, weight) = (self.value(), weight.map(Self::value));
             return compute(py, x.len(), || x.rms_norm(weight.as_deref(), eps));
         }
-        let ones;
-        let weight = if let Some(weight) = weight {
-            weight
-        } else {
-            let width = self.value().dims().last().copied().unwrap_or(1);
-            ones = Self::from(Core::ones([width], DType::F32)?);
-            &ones
-        };
+        let weight = self.or_full(weight, 1.0)?;
         let (x, w) = (self.variable()?, weight.variable()?);
-        record(py, self.value().len(), &[self, weight], || rms_norm(&x, &w, eps))
+        record(py, self.value().len(), &[self, &weight], || rms_norm(&x, &w, eps))
     }
 
     /// weight_i (x_i - mean(x)) / sqrt(var(x) + eps) + bias_i along the last dimension; weight is [n] or ones, bias [n]
@@ -87,9 +91,14 @@ impl Tensor {
         bias: Option<&Bound<'_, Self>>,
         eps: f32,
     ) -> Result<Self, Failure> {
-        let name = "layer_norm()";
-        let constant = |tensor: &Bound<'_, Self>| Ok::<_, Failure>(tensor.get().constant(name)?.into_owned());
-        let (weight, bias) = (weight.map(constant).transpose()?, bias.map(constant).transpose()?);
-        self.map_constant(py, name, |x| x.layer_norm(weight.as_ref(), bias.as_ref(), eps))
+        let (weight, bias) = (weight.map(Bound::get), bias.map(Bound::get));
+        let is_plain = |tensor: Option<&Self>| tensor.is_none_or(|tensor| tensor.recorded().is_none());
+        if self.recorded().is_none() && is_plain(weight) && is_plain(bias) {
+            let (x, weight, bias) = (self.value(), weight.map(Self::value), bias.map(Self::value));
+            return compute(py, x.len(), || x.layer_norm(weight.as_deref(), bias.as_deref(), eps));
+        }
+        let (weight, bias) = (self.or_full(weight, 1.0)?, self.or_full(bias, 0.0)?);
+        let (x, w, b) = (self.variable()?, weight.variable()?, bias.variable()?);
+        record(py, self.value().len(), &[self, &weight, &bias], || layer_norm(&x, &w, &b, eps))
     }
 }

@@ -6,8 +6,8 @@ use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 
 use super::Tensor;
-use super::operand::Other;
-use super::recorded::{no_gradient, record};
+use super::operand::{Other, Value};
+use super::recorded::record;
 use crate::error::Failure;
 
 #[pymethods]
@@ -66,17 +66,16 @@ impl Tensor {
     }
 
     fn __pow__(&self, py: Python<'_>, other: Other, _modulo: Option<Py<PyAny>>) -> Result<Self, Failure> {
-        let Some(recorded) = self.recorded() else {
-            return self.with_constant(py, "a power of a number", other, |x, other| x.pow(other));
+        let exponent = other.0.as_ref().ok().and_then(Value::scalar);
+        let (Some(recorded), Some(exponent)) = (self.recorded(), exponent) else {
+            return self.with(py, other, |x, other| x.pow(other), Variable::power);
         };
-        let exponent =
-            other.0?.scalar().ok_or_else(|| no_gradient("a power with a tensor as its exponent"))?;
         let (x, exponent) = (&recorded.variable, exponent.to_f64() as f32);
         record(py, self.value().len(), &[self], || x.pow(exponent))
     }
 
     fn __rpow__(&self, py: Python<'_>, other: Other, _modulo: Option<Py<PyAny>>) -> Result<Self, Failure> {
-        self.after_constant(py, "a power of a number", other, |x, other| x.pow(other))
+        self.after(py, other, |x, other| x.pow(other), Variable::power)
     }
 
     fn __and__(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
@@ -139,12 +138,12 @@ impl Tensor {
     }
 
     /// The greater of two, element by element; NaN where one is.
-    fn maximum(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with_constant(py, "maximum()", other, |x, other| x.maximum(other))
+    pub(super) fn maximum(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
+        self.with(py, other, |x, other| x.maximum(other), Variable::maximum)
     }
 
     /// The lesser of two, element by element; NaN where one is.
-    fn minimum(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
-        self.with_constant(py, "minimum()", other, |x, other| x.minimum(other))
+    pub(super) fn minimum(&self, py: Python<'_>, other: Other) -> Result<Self, Failure> {
+        self.with(py, other, |x, other| x.minimum(other), Variable::minimum)
     }
 }

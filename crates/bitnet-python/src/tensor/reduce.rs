@@ -49,14 +49,14 @@ impl Tensor {
     #[pyo3(signature = (axis = None, *, keepdims = false))]
     fn max(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool) -> Result<Self, Failure> {
         let axes = named(axis);
-        self.map_constant(py, "max()", |x| x.max(axes.as_deref(), keepdims))
+        self.map(py, |x| x.max(axes.as_deref(), keepdims), |x| x.max(axes.as_deref(), keepdims))
     }
 
     /// The least element along axis; NaN where there is one. Raises ShapeError of no elements.
     #[pyo3(signature = (axis = None, *, keepdims = false))]
     fn min(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool) -> Result<Self, Failure> {
         let axes = named(axis);
-        self.map_constant(py, "min()", |x| x.min(axes.as_deref(), keepdims))
+        self.map(py, |x| x.min(axes.as_deref(), keepdims), |x| x.min(axes.as_deref(), keepdims))
     }
 
     /// The index of the first greatest element, or NaN, along axis, or in row-major order: i64. Raises ShapeError.

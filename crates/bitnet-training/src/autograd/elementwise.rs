@@ -1,6 +1,6 @@
 //! Arithmetic and functions of single elements, with NumPy's broadcasting.
 
-use bitnet_core::Tensor;
+use bitnet_core::{DType, Tensor};
 
 use super::Variable;
 use crate::Result;
@@ -62,6 +62,31 @@ impl Variable {
         let x = self.value();
         Ok(Self::result(x.pow(exponent)?, [self], move |dy, _| {
             Ok([Some(x.pow(exponent - 1.0)?.mul(exponent)?.mul(&dy)?)])
+        }))
+    }
+
+    /// `a^b`, element by element. The gradient of `b` is NaN where `a` is below 0, and 0 where `a` is 0 and `b` is not
+    /// below 0.
+    ///
+    /// Errors: as [`Self::add`].
+    pub fn power(&self, exponent: &Self) -> Result<Self> {
+        let (a, b) = (self.value(), exponent.value());
+        let y = a.pow(&b)?;
+        Ok(Self::result(y.clone(), [self, exponent], move |dy, [wants_a, wants_b]| {
+            Ok([
+                wanted(wants_a, || {
+                    // `x^0` is 1 everywhere, and `b a^(b - 1)` is 0 times infinity at 0.
+                    let slope = a.pow(&b.sub(1.0)?)?.mul(&b)?;
+                    let slope = Tensor::choose(&b.eq(0.0)?, &Tensor::zeros([], DType::F32)?, &slope)?;
+                    sum_to(&slope.mul(&dy)?, a.dims())
+                })?,
+                wanted(wants_b, || {
+                    let is_flat = a.eq(0.0)?.mul(&b.ge(0.0)?)?;
+                    let slope = y.mul(&a.log()?)?;
+                    let slope = Tensor::choose(&is_flat, &Tensor::zeros([], DType::F32)?, &slope)?;
+                    sum_to(&slope.mul(&dy)?, b.dims())
+                })?,
+            ])
         }))
     }
 }
@@ -150,6 +175,20 @@ mod tests {
                 },
             );
         }
+    }
+
+    #[test]
+    fn powers_with_an_exponent_that_is_learned() {
+        let base = wave(6, 0.1).iter().map(|x| x.abs() + 0.3).collect();
+        check(
+            &[(&[2, 3], base), (&[3], wave(3, 0.4))],
+            |x| x[0].power(&x[1]),
+            |x| (0..6).map(|i| x[0][i].powf(x[1][i % 3])).collect(),
+        );
+        let leaf = |x: f32| Variable::leaf(Tensor::from_vec(vec![x], [1]).unwrap()).unwrap();
+        let (base, exponent) = (leaf(0.0), leaf(2.0));
+        base.power(&exponent).unwrap().backward().unwrap();
+        assert_eq!(exponent.gradient().unwrap().to_vec::<f32>().unwrap(), [0.0]);
     }
 
     #[test]

@@ -70,14 +70,23 @@ impl Variable {
         inputs: [&Self; N],
         backward: impl FnOnce(Tensor, [bool; N]) -> Result<[Option<Tensor>; N]> + Send + 'static,
     ) -> Self {
-        if !is_recorded(&inputs) {
+        let wanted = inputs.map(Self::wants_gradient);
+        Self::result_of(value, &inputs, move |gradient, _| Ok(backward(gradient, wanted)?.into()))
+    }
+
+    /// The same with any number of inputs.
+    pub(super) fn result_of(
+        value: Tensor,
+        inputs: &[&Self],
+        backward: impl FnOnce(Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send + 'static,
+    ) -> Self {
+        if !is_recorded(inputs) {
             return Self::new(value, None);
         }
-        let inputs = inputs.map(|input| input.0.node.clone());
-        let wanted = inputs.each_ref().map(Option::is_some);
+        let wanted: Vec<bool> = inputs.iter().map(|input| input.wants_gradient()).collect();
         let operation = Operation {
-            inputs: inputs.into(),
-            backward: Box::new(move |gradient| Ok(backward(gradient, wanted)?.into())),
+            inputs: inputs.iter().map(|input| input.0.node.clone()).collect(),
+            backward: Box::new(move |gradient| backward(gradient, &wanted)),
         };
         let role = Role::Result(Mutex::new(Some(operation)));
         let node = Node::new(value.shape().clone(), role);

@@ -999,6 +999,7 @@ class AdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         weight_decay: float = 0.1,
+        moments: Literal["f32", "8bit"] = "f32",
     ) -> AdamW: ...
 
 @final

@@ -43,6 +43,20 @@ def test_adamw_follows_its_formula() -> None:
         near(owned[place].detach().numpy(), w)
 
 
+def test_moments_in_eight_bits_take_a_quarter_and_lead_nearly_there() -> None:
+    owned, eight = parameters(), parameters()
+    optimizers = optim.AdamW(owned, 0.01), optim.AdamW(eight, 0.01, moments="8bit")
+    for optimizer, those in zip(optimizers, (owned, eight), strict=True):
+        run(optimizer, those, range(5))
+    moved = np.abs(owned[0].detach().numpy() - wave(4, 3).astype(np.float32)).max()
+    apart = np.abs(owned[0].detach().numpy() - eight[0].detach().numpy()).max()
+    assert 0 < apart < 0.05 * moved
+    np.testing.assert_array_equal(owned[1].detach().numpy(), eight[1].detach().numpy())
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    moments = [state["0.first_moment"] for state in states]
+    assert [moment.dtype for moment in moments] == ["f32", "u8"]
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd_follows_its_formula(nesterov: bool) -> None:
     owned = parameters()
@@ -58,8 +72,12 @@ def test_sgd_follows_its_formula(nesterov: bool) -> None:
 
 MAKERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "adamw": optim.AdamW,
+    "adamw in eight bits": lambda owned: optim.AdamW(owned, moments="8bit"),
     "sgd": lambda parameters: optim.SGD(parameters, 0.1, momentum=0.9),
 }
+
+
+STATES = ["velocity", *(f"{which}_moment{what}" for which in ("first", "second") for what in ("", "_scales"))]
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -76,7 +94,7 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(name: str) -> None:
         < state.keys()
         <= {
             "step",
-            *(f"{name}.{what}" for name in names for what in ("first_moment", "second_moment", "velocity")),
+            *(f"{name}.{what}" for name in names for what in STATES),
         }
     )
     again = MAKERS[name](zip(names, twice, strict=True))
@@ -142,6 +160,7 @@ def test_what_cannot_be_is_one_clear_line() -> None:
         (lambda: optim.AdamW(owned, -1.0), bn.OptionError, "lr"),
         (lambda: optim.AdamW(owned, math.nan), bn.OptionError, "lr"),
         (lambda: optim.AdamW(owned, betas=(0.9, 1.0)), bn.OptionError, "betas"),
+        (lambda: optim.AdamW(owned, moments="4bit"), bn.OptionError, "f32 or 8bit"),  # type: ignore[arg-type]
         (lambda: optim.SGD(owned, 1.0, momentum=-0.5), bn.OptionError, "momentum"),
         (lambda: optim.clip_grad_norm(owned, -1.0), bn.OptionError, "max_norm"),
         (lambda: setattr(optim.SGD(owned, 1.0), "weight_decay", math.inf), bn.OptionError, "weight_decay"),

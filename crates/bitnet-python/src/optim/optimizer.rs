@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bitnet_inference::Error;
 use bitnet_training::nn::Parameter;
-use bitnet_training::optim::{self, AdamWOptions, Rates, SgdOptions, State};
+use bitnet_training::optim::{self, AdamWOptions, MomentFormat, Rates, SgdOptions, State};
 use pyo3::PyClassInitializer;
 use pyo3::prelude::*;
 
@@ -115,29 +115,41 @@ impl Optimizer {
 ///
 /// m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, and
 /// w = w (1 - lr weight_decay) - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps). parameters are nn.Parameter, or pairs
-/// of a name and one, as named_parameters() gives; weight_decay is for those that decay. Raises OptionError.
-/// Source: arXiv 1711.05101; the defaults are those of BitNet b1.58.
+/// of a name and one, as named_parameters() gives; weight_decay is for those that decay. With moments="8bit" those that
+/// decay keep m and v as codes of eight bits in blocks of 256. Raises OptionError.
+/// Sources: arXiv 1711.05101; the defaults are those of BitNet b1.58; arXiv 2110.02861 for eight bits.
 #[pyclass(frozen, extends = Optimizer, module = "bitnet_rust.optim")]
 pub(crate) struct AdamW;
 
 #[pymethods]
 impl AdamW {
     #[new]
-    #[pyo3(signature = (parameters, lr = 1e-3, *, betas = (0.9, 0.95), eps = 1e-8, weight_decay = 0.1),
-           text_signature = "(parameters, lr=1e-3, *, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)")]
+    #[pyo3(signature = (parameters, lr = 1e-3, *, betas = (0.9, 0.95), eps = 1e-8, weight_decay = 0.1, moments = "f32"),
+           text_signature = "(parameters, lr=1e-3, *, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, moments='f32')")]
     fn new(
         parameters: &Bound<'_, PyAny>,
         lr: f64,
         betas: (f64, f64),
         eps: f64,
         weight_decay: f64,
+        moments: &str,
     ) -> Result<PyClassInitializer<Self>, Failure> {
         let parameters = distinct(parameters)?;
         let betas = [share("betas", betas.0)?, share("betas", betas.1)?];
-        let options = AdamWOptions { betas, eps: not_negative("eps", eps)?, ..AdamWOptions::default() };
+        let eps = not_negative("eps", eps)?;
+        let moments = moment_format(moments)?;
+        let options = AdamWOptions { betas, eps, moments, ..AdamWOptions::default() };
         let optimizer = optim::AdamW::new(parameters.clone(), options);
         let base = Optimizer::new(parameters, optimizer, (lr, weight_decay))?;
         Ok(PyClassInitializer::from(base).add_subclass(Self))
+    }
+}
+
+fn moment_format(name: &str) -> Result<MomentFormat, Error> {
+    match name {
+        "f32" => Ok(MomentFormat::Float32),
+        "8bit" => Ok(MomentFormat::EightBit),
+        got => Err(Error::InvalidOption { name: "moments", expected: "f32 or 8bit", got: got.to_owned() }),
     }
 }
 

@@ -43,15 +43,16 @@ def test_transformers_gives_the_logits_of_a_trained_model(tmp_path: Path, tiny: 
         tiny, data, output=tmp_path / "run", recipe="finetune", steps=4, seq_len=32, batch_tokens=128, lr=1e-3
     )
     packed = tmp_path / "packed"
-    bitnet("quantize", trained.model, "-o", packed)
+    bitnet("convert", trained.model, packed, "--to", "hf")
     ids = tokenizer_ids(trained.model, "The people of the United States")
     ours = bn.load(trained.model).logits(ids)
-    np.testing.assert_array_equal(ours.argmax(-1), bn.load(packed).logits(ids).argmax(-1))
+    np.testing.assert_array_equal(ours, bn.load(packed).logits(ids))
     for folder in (trained.model, packed):
         theirs = logits(folder, ids)
         assert np.abs(ours - theirs).mean() < 1e-3 * theirs.std(), folder
         np.testing.assert_array_equal(ours.argmax(-1), theirs.argmax(-1))
-    assert np.abs(ours - bn.load(tiny).logits(ids)).mean() > 0.1 * ours.std(), "it learned nothing"
+    # Many times the tolerance away from where it began.
+    assert np.abs(ours - bn.load(tiny).logits(ids)).mean() > 0.02 * ours.std()
 
 
 def bitnet(*args: str | Path) -> None:

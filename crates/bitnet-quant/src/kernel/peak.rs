@@ -20,7 +20,7 @@ const SUMS: usize = 12;
 #[inline(always)]
 pub(super) unsafe fn steps<V: Vector>(steps: usize) -> i32 {
     // SAFETY: as the caller's.
-    unsafe { steps_of::<V>(steps, |sum, codes, x| V::dot(sum, codes, x)) }
+    unsafe { steps_of::<V>(steps, |sum, codes, x| V::dot(sum, codes, x.unknown())) }
 }
 
 /// [`steps`] of another product.

@@ -47,6 +47,12 @@ pub(super) trait Vector: Copy {
     unsafe fn zero() -> Self::Sum;
     /// Adds the products of codes and activations, four neighbours to one sum.
     unsafe fn dot(sum: Self::Sum, codes: Self, x: Self) -> Self::Sum;
+    /// The same vector, of which the compiler does not know that it is: `dot` of it is computed each time, where it is
+    /// more than one instruction and a part of it would be computed once.
+    #[inline(always)]
+    unsafe fn unknown(self) -> Self {
+        self
+    }
     /// Widens the sums, shifts them down, and adds them to memory.
     unsafe fn add_to(sum: Self::Sum, shift: usize, out: *mut i32);
     /// The sum of the sums.

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "vector instructions")]
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 
 use super::super::table::table;
 use super::super::vector::Vector;
@@ -18,6 +19,15 @@ pub(in super::super) struct Neon(uint8x16_t);
 #[target_feature(enable = "neon")]
 fn widen([low, high]: [int16x8_t; 2]) -> int32x4_t {
     vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high))
+}
+
+/// The same vector, hidden from the compiler.
+#[inline]
+#[target_feature(enable = "neon")]
+fn unknown(mut v: uint8x16_t) -> uint8x16_t {
+    // SAFETY: no instruction; the feature is enabled for this function. Not pure: twice the same would be computed once.
+    unsafe { asm!("/* {v:v} */", v = inout(vreg) v, options(nomem, nostack, preserves_flags)) };
+    v
 }
 
 // SAFETY throughout: the caller runs on a CPU with NEON, which every one has, and has the memory that it points to.
@@ -55,6 +65,11 @@ impl Vector for Neon {
             let (codes, x) = (vreinterpretq_s8_u8(codes.0), vreinterpretq_s8_u8(x.0));
             [vmlal_s8(low, vget_low_s8(codes), vget_low_s8(x)), vmlal_high_s8(high, codes, x)]
         }
+    }
+
+    #[inline(always)]
+    unsafe fn unknown(self) -> Self {
+        Self(unsafe { unknown(self.0) })
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 //! before they overflow.
 #![expect(unsafe_code, reason = "vector instructions")]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::table::table;
@@ -18,6 +19,15 @@ pub(in super::super) struct Avx2(__m256i);
 #[target_feature(enable = "avx2")]
 fn widen(sum: __m256i) -> __m256i {
     _mm256_madd_epi16(sum, _mm256_set1_epi16(1))
+}
+
+/// The same vector, hidden from the compiler.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn unknown(mut v: __m256i) -> __m256i {
+    // SAFETY: no instruction; the feature is enabled for this function. Not pure: twice the same would be computed once.
+    unsafe { asm!("/* {v} */", v = inout(ymm_reg) v, options(nomem, nostack, preserves_flags)) };
+    v
 }
 
 // SAFETY throughout: the caller runs on a CPU with the instruction set and has the memory that it points to.
@@ -51,6 +61,11 @@ impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn dot(sum: Self::Sum, codes: Self, x: Self) -> Self::Sum {
         unsafe { _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes.0, x.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn unknown(self) -> Self {
+        Self(unsafe { unknown(self.0) })
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! SSE4.1: as AVX2, in 128-bit vectors.
 #![expect(unsafe_code, reason = "vector instructions")]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::table::table;
@@ -17,6 +18,15 @@ pub(in super::super) struct Sse41(__m128i);
 #[target_feature(enable = "sse4.1")]
 fn widen(sum: __m128i) -> __m128i {
     _mm_madd_epi16(sum, _mm_set1_epi16(1))
+}
+
+/// The same vector, hidden from the compiler.
+#[inline]
+#[target_feature(enable = "sse4.1")]
+fn unknown(mut v: __m128i) -> __m128i {
+    // SAFETY: no instruction; the feature is enabled for this function. Not pure: twice the same would be computed once.
+    unsafe { asm!("/* {v} */", v = inout(xmm_reg) v, options(nomem, nostack, preserves_flags)) };
+    v
 }
 
 // SAFETY throughout: the caller runs on a CPU with the instruction set and has the memory that it points to.
@@ -50,6 +60,11 @@ impl Vector for Sse41 {
     #[inline(always)]
     unsafe fn dot(sum: Self::Sum, codes: Self, x: Self) -> Self::Sum {
         unsafe { _mm_add_epi16(sum, _mm_maddubs_epi16(codes.0, x.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn unknown(self) -> Self {
+        Self(unsafe { unknown(self.0) })
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use super::super::table::table;
 use super::super::vector::Vector;
 use super::bytes::bytes;
 
-table!(Avx2, #[target_feature(enable = "avx2")], panels 2, rows 2, groups 2, tile 2 x 4);
+table!(Avx2, #[target_feature(enable = "avx2")], panels 2, rows 2, groups 2, tile 2 x 6);
 
 #[derive(Clone, Copy)]
 pub(in super::super) struct Avx2(__m256i);

@@ -8,7 +8,7 @@ use super::super::table::table;
 use super::super::vector::Vector;
 use super::bytes::bytes;
 
-table!(Sse41, #[target_feature(enable = "sse4.1")], panels 2, rows 2, groups 2, tile 2 x 4);
+table!(Sse41, #[target_feature(enable = "sse4.1")], panels 2, rows 2, groups 2, tile 2 x 6);
 
 #[derive(Clone, Copy)]
 pub(in super::super) struct Sse41(__m128i);

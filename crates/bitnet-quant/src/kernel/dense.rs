@@ -110,27 +110,35 @@ impl<V: Vector> PanelProduct<V> for Bits2 {
         let x = starts(tokens, blocks);
         *out = [[0; 5 * LANES]; N];
         let at = |block: usize, part: usize| panel.as_ptr().wrapping_add(block * LINE + part * V::BYTES);
-        // Two sets of sums for one token: one alone would wait for its own additions.
+        // Two sets of sums for one token: one alone would wait for its own additions. They belong to two parts of a line,
+        // which then share what is loaded of the token, or to two lines where a line has no parts.
         let sets = const { if N == 1 { 2 } else { 1 } };
+        let parts = const { if N == 1 && V::PARTS > 1 { 2 } else { 1 } };
+        let lines = sets / parts;
         for start in (0..blocks).step_by(segment::<V>(V::MAX_STEPS)) {
             let end = blocks.min(start + segment::<V>(V::MAX_STEPS));
-            for part in 0..V::PARTS {
+            for part in (0..V::PARTS).step_by(parts) {
                 // SAFETY: block and part lie in the panel, four activations of each block in `x`, the lanes in `out`.
                 unsafe {
                     let mut sums = [[[V::zero(); 4]; N]; 2];
-                    let mut block = start;
-                    while block < end {
+                    for block in (start..end).step_by(lines) {
                         // Written out, or a set is found by an index and both are kept in memory.
+                        if part == 0 {
+                            ask_ahead(at(block, 0));
+                        }
                         bits2_step::<V, N>(&mut sums[0], at(block, part), x, block);
-                        if sets == 2 && block + 1 < end {
+                        if parts == 2 {
+                            bits2_step::<V, N>(&mut sums[1], at(block, part + 1), x, block);
+                        } else if sets == 2 && block + 1 < end {
+                            ask_ahead(at(block + 1, part));
                             bits2_step::<V, N>(&mut sums[1], at(block + 1, part), x, block + 1);
                         }
-                        block += sets;
                     }
                     for token in 0..N {
                         for digit in 0..4 {
-                            let lanes = out[token].as_mut_ptr().add(digit * LANES + part * V::BYTES / 4);
                             for set in 0..sets {
+                                let first = (part + set % parts) * V::BYTES / 4;
+                                let lanes = out[token].as_mut_ptr().add(digit * LANES + first);
                                 V::add_to(sums[set][token][digit], V::PAIR_SHIFT * digit, lanes);
                             }
                         }
@@ -139,6 +147,13 @@ impl<V: Vector> PanelProduct<V> for Bits2 {
             }
         }
     }
+}
+
+/// Asks for what comes behind a line.
+#[inline(always)]
+fn ask_ahead(line: *const u8) {
+    prefetch::near(line.wrapping_add(NEAR));
+    prefetch::far(line.wrapping_add(FAR));
 }
 
 /// # Safety
@@ -150,8 +165,6 @@ unsafe fn bits2_step<V: Vector, const N: usize>(
     x: [*const i8; N],
     block: usize,
 ) {
-    prefetch::near(at.wrapping_add(NEAR));
-    prefetch::far(at.wrapping_add(FAR));
     // SAFETY: by the contract.
     unsafe {
         let line = V::load(at);
@@ -183,8 +196,9 @@ impl<V: Vector> PanelProduct<V> for Base3 {
                 unsafe {
                     let mut sums = [[V::zero(); 6]; N];
                     for block in start..end {
-                        prefetch::near(at(block, part).wrapping_add(NEAR));
-                        prefetch::far(at(block, part).wrapping_add(FAR));
+                        if part == 0 {
+                            ask_ahead(at(block, 0));
+                        }
                         let mut x4 = [V::repeat(x[0].add(4 * block)); N];
                         for token in 1..N {
                             x4[token] = V::repeat(x[token].add(4 * block));

@@ -1,0 +1,228 @@
+"""The engine's backend on MLX: pages of keys and values, batches of several sequences, logits.
+
+A token's logits are the same bits whatever shares its batch, and in however many pieces its prompt came, where
+`exact` is true: products with ternary weights are sums of whole numbers, each token is attended for in a product of
+its own whose shape depends on its position alone, and so is the head. On an Apple GPU a piece of a prompt is attended
+for at once instead, and logits differ by roundings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Literal
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+from mlx.utils import tree_flatten
+
+from bitnet_rust._native import Work
+from bitnet_rust.mlx.loading import HeadBits, load_model
+from bitnet_rust.mlx.model import Model
+
+PAGE = 64
+"""Positions of a page."""
+
+_KV_TYPES = {"f32": mx.float32, "f16": mx.float16}
+
+
+class MlxBackend:
+    """A model on MLX arrays, for bn.Engine(model, backend=MlxBackend(path)).
+
+    source is what load_model() takes, or a model of it. device is by default MLX's, an Apple GPU where there is one.
+    exact is by default true on the CPU, false on a GPU. head_bits is that of load_model(), for a path alone. Raises as
+    load_model(), ValueError.
+    """
+
+    name = "mlx"
+
+    def __init__(
+        self,
+        source: str | PathLike[str] | Model,
+        *,
+        device: mx.Device | None = None,
+        exact: bool | None = None,
+        head_bits: HeadBits | None = None,
+    ) -> None:
+        if isinstance(source, Model) and head_bits is not None:
+            raise ValueError("the model has its head: head_bits belongs to load_model()")
+        self.device = mx.default_device() if device is None else device
+        self.exact = self.device.type == mx.DeviceType.cpu if exact is None else exact
+        with mx.stream(self.device):
+            self.model = source if isinstance(source, Model) else load_model(source, head_bits=head_bits)
+            mx.eval(self.model.parameters())
+        self.weight_bytes = sum(array.nbytes for _, array in tree_flatten(self.model.parameters()))
+
+    def open(
+        self, pages: int, positions: int, tokens: int, kv_type: Literal["f32", "f16", "int8"], /
+    ) -> MlxSession:
+        """Start a session. Raises ValueError for keys and values as int8, MemoryError."""
+        if kv_type not in _KV_TYPES:
+            raise ValueError(f"keys and values are kept as f32 or f16 on MLX, not as {kv_type}")
+        return MlxSession(self, pages, _KV_TYPES[kv_type])
+
+
+class MlxSession:
+    """Runs batches with a cache of its own."""
+
+    def __init__(self, backend: MlxBackend, pages: int, dtype: mx.Dtype) -> None:
+        self.backend = backend
+        args = backend.model.args
+        shape = (args.num_key_value_heads, pages * PAGE, args.head_dim)
+        with mx.stream(backend.device):
+            self.caches = [PagedCache(shape, dtype, backend.exact) for _ in backend.model.layers]
+            self._run(*self._states())
+
+    def execute(self, batch: Sequence[Work], /) -> npt.NDArray[np.float32]:
+        """Run a batch in one evaluation, and return the logits of its outputs."""
+        with mx.stream(self.backend.device):
+            layout, vocabulary = Layout.of(batch), self.backend.model.args.vocab_size
+            for cache in self.caches:
+                cache.layout = layout
+            ids = mx.array(np.concatenate([work.ids for work in batch]))
+            hidden = self.backend.model.model(ids[:, None], self.caches)[:, 0]
+            logits = self._logits(hidden[layout.outputs]) if layout.outputs.size else mx.zeros((0, vocabulary))
+            self._run(logits, *self._states())
+            return np.array(logits)
+
+    def copy_page(self, source: int, target: int, /) -> None:
+        """Copy keys and values of a page."""
+        with mx.stream(self.backend.device):
+            for cache in self.caches:
+                cache.copy_page(source, target)
+            self._run(*self._states())
+
+    def _logits(self, hidden: mx.array) -> mx.array:
+        head = self.backend.model.head
+        if not self.backend.exact:
+            return head(hidden)
+        return mx.concatenate([head(hidden[row : row + 1]) for row in range(hidden.shape[0])])
+
+    def _states(self) -> Iterator[mx.array]:
+        for cache in self.caches:
+            yield cache.keys
+            yield cache.values
+
+    @staticmethod
+    def _run(*arrays: mx.array) -> None:
+        """Compute everything at once: the one time a step waits for the device."""
+        try:
+            mx.eval(*arrays)
+        except RuntimeError as error:
+            if "alloc" in str(error):
+                raise MemoryError(str(error)) from error
+            raise
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring tokens of one sequence."""
+
+    rows: slice
+    """Where they are in the batch."""
+    position: int
+    """Of the first."""
+    pages: mx.array
+    """Those of the sequence up to the last token's."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which token of a batch is where."""
+
+    positions: mx.array
+    slots: mx.array
+    """Where the keys and values of each token go: page * PAGE + position in it."""
+    pieces: list[Piece]
+    outputs: mx.array
+    """Rows whose logits are asked for."""
+
+    @staticmethod
+    def of(batch: Sequence[Work]) -> Layout:
+        """Lay a batch out, its entries one behind another."""
+        positions, slots, pieces, outputs = [], [], [], []
+        row = 0
+        for work in batch:
+            places = np.arange(work.position, work.position + len(work.ids))
+            positions.append(places)
+            slots.append(work.pages[places // PAGE].astype(np.int64) * PAGE + places % PAGE)
+            pages = work.pages[: -(-int(places[-1] + 1) // PAGE)]
+            pieces.append(Piece(slice(row, row + len(places)), work.position, mx.array(pages)))
+            row += len(places)
+            outputs.append(np.arange(row - work.outputs, row))
+        as_array = [mx.array(np.concatenate(part).astype(np.int32)) for part in (positions, slots, outputs)]
+        return Layout(as_array[0], as_array[1], pieces, as_array[2])
+
+
+class PagedCache:
+    """Keys and values of a layer, [kv_heads, pages * PAGE, head_dim], and attention to them.
+
+    The model sees a batch as sequences of one token each; `layout` says whose they are.
+    """
+
+    layout: Layout
+
+    def __init__(self, shape: tuple[int, int, int], dtype: mx.Dtype, exact: bool) -> None:
+        self.keys = mx.zeros(shape, dtype)
+        self.values = mx.zeros(shape, dtype)
+        self.exact = exact
+
+    @property
+    def offset(self) -> mx.array:
+        """The position of each token."""
+        return self.layout.positions
+
+    def attend(self, q: mx.array, k: mx.array, v: mx.array, scale: float) -> mx.array:
+        """Keep k and v, [tokens, kv_heads, 1, head_dim], and return what q attends to, [tokens, heads, 1, head_dim]."""
+        slots = self.layout.slots
+        self.keys[:, slots] = k[:, :, 0].swapaxes(0, 1).astype(self.keys.dtype)
+        self.values[:, slots] = v[:, :, 0].swapaxes(0, 1).astype(self.values.dtype)
+        attend = self._token_by_token if self.exact else self._at_once
+        return mx.concatenate([attend(q[piece.rows], piece, scale) for piece in self.layout.pieces])
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy a page."""
+        for kept in (self.keys, self.values):
+            kept[:, target * PAGE : (target + 1) * PAGE] = kept[:, source * PAGE : (source + 1) * PAGE]
+
+    def _at_once(self, q: mx.array, piece: Piece, scale: float) -> mx.array:
+        """One product for all tokens of a piece."""
+        tokens = q.shape[0]
+        end = piece.position + tokens
+        keys, values = (_pages_of(kept, piece.pages)[:, :, :end].astype(q.dtype) for kept in (self.keys, self.values))
+        y = mx.fast.scaled_dot_product_attention(
+            q[:, :, 0].swapaxes(0, 1)[None], keys, values, scale=scale, mask="causal" if tokens > 1 else None
+        )
+        return y[0].swapaxes(0, 1)[:, :, None]
+
+    def _token_by_token(self, q: mx.array, piece: Piece, scale: float) -> mx.array:
+        """A product for each token, all pages up to its own beside it, later positions hidden.
+
+        Its shape depends on the page of the token, not on what else is in the piece; those of one page share a call.
+        """
+        start, end = piece.position, piece.position + q.shape[0]
+        keys, values = (_pages_of(kept, piece.pages).astype(q.dtype) for kept in (self.keys, self.values))
+        parts = []
+        for page in range(start // PAGE, -(-end // PAGE)):
+            first, last = max(start, page * PAGE), min(end, (page + 1) * PAGE)
+            tokens, seen = last - first, (page + 1) * PAGE
+            mask = mx.arange(seen)[None] <= mx.arange(first, last)[:, None]
+            parts.append(
+                mx.fast.scaled_dot_product_attention(
+                    q[first - start : last - start],
+                    mx.broadcast_to(keys[:, :, :seen], (tokens, keys.shape[1], seen, keys.shape[3])),
+                    mx.broadcast_to(values[:, :, :seen], (tokens, values.shape[1], seen, values.shape[3])),
+                    scale=scale,
+                    mask=mask[:, None, None],
+                )
+            )
+        return mx.concatenate(parts)
+
+
+def _pages_of(kept: mx.array, pages: mx.array) -> mx.array:
+    """Return the keys or values of a sequence, [1, kv_heads, positions, head_dim]."""
+    heads, _, dim = kept.shape
+    return kept.reshape(heads, -1, PAGE, dim)[:, pages].reshape(1, heads, -1, dim)
+

@@ -22,7 +22,8 @@ from mlx_arrays import to_mlx, to_numpy
 
 COMPILER = shutil.which("c++") or shutil.which("clang++")
 
-# Lanes run one after another, lane 0 last: then simd_sum() gives lane 0 the sum of all, and lane 0 alone writes.
+# Lanes run one after another, lane 0 last: then simd_sum() gives lane 0 the sum of all, and lane 0 alone
+# writes.
 HOST = r"""
 #include <algorithm>
 #include <cstdint>
@@ -74,7 +75,19 @@ def test_the_kernel_gives_the_integer_sums(tmp_path: Path, tokens: int, rows: in
     source.write_text(HOST % metal.SOURCE)
     assert COMPILER is not None
     subprocess.run(
-        [COMPILER, "-std=c++17", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", *defines, "-o", library, source],
+        [
+            COMPILER,
+            "-std=c++17",
+            "-O1",
+            "-Wall",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            *defines,
+            "-o",
+            library,
+            source,
+        ],
         check=True,
     )
     y = np.full((tokens * rows + 8,), np.nan, np.float32)

@@ -12,7 +12,9 @@ BLOCKED = "import sys; sys.modules['mlx'] = sys.modules['mlx.core'] = None; impo
 
 @pytest.mark.parametrize("code", ["import bitnet_rust.mlx", "bn.load('x', device='mlx')"])
 def test_the_error_says_what_to_install(code: str) -> None:
-    result = subprocess.run([sys.executable, "-c", BLOCKED + code], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", BLOCKED + code], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last == "ImportError: bitnet_rust.mlx needs MLX: pip install 'bitnet-rust[mlx]'"

@@ -20,6 +20,17 @@ from bitnet_rust.mlx import nn
 from bitnet_rust.mlx.backend import MlxBackend, MlxSession
 from bitnet_rust.mlx.config import ModelArgs
 from bitnet_rust.mlx.loading import load, load_model, save_model
+from bitnet_rust.mlx.mlx_model import MlxModel
 from bitnet_rust.mlx.model import Model
 
-__all__ = ["MlxBackend", "MlxSession", "Model", "ModelArgs", "load", "load_model", "nn", "save_model"]
+__all__ = [
+    "MlxBackend",
+    "MlxModel",
+    "MlxSession",
+    "Model",
+    "ModelArgs",
+    "load",
+    "load_model",
+    "nn",
+    "save_model",
+]

@@ -1,24 +1,23 @@
 """The engine's backend on MLX: pages of keys and values, batches of several sequences, logits.
 
-A token's logits are the same bits whatever shares its batch, and in however many pieces its prompt came, where
-`exact` is true: products with ternary weights are sums of whole numbers, each token is attended for in a product of
-its own whose shape depends on its position alone, and so is the head. On an Apple GPU a piece of a prompt is attended
-for at once instead, and logits differ by roundings.
+A token's logits are the same bits whatever shares its batch, and in however many pieces its prompt came,
+where `exact` is true: products with ternary weights are sums of whole numbers, each token is attended for in
+a product of its own whose shape depends on its position alone, and so is the head. On an Apple GPU a piece
+of a prompt is attended for at once instead, and logits differ by roundings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 from mlx.utils import tree_flatten
 
-from bitnet_rust._native import Work
 from bitnet_rust.mlx.loading import HeadBits, load_model
 from bitnet_rust.mlx.model import Model
 
@@ -28,12 +27,36 @@ PAGE = 64
 _KV_TYPES = {"f32": mx.float32, "f16": mx.float16}
 
 
+class Entry(Protocol):
+    """Tokens of one sequence in a batch, as a bn.Work says it."""
+
+    @property
+    def ids(self) -> npt.NDArray[np.uint32]:
+        """The tokens."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Position of the first."""
+        ...
+
+    @property
+    def pages(self) -> npt.NDArray[np.uint32]:
+        """Pages of the sequence."""
+        ...
+
+    @property
+    def outputs(self) -> int:
+        """The last tokens, whose logits are asked for."""
+        ...
+
+
 class MlxBackend:
     """A model on MLX arrays, for bn.Engine(model, backend=MlxBackend(path)).
 
-    source is what load_model() takes, or a model of it. device is by default MLX's, an Apple GPU where there is one.
-    exact is by default true on the CPU, false on a GPU. head_bits is that of load_model(), for a path alone. Raises as
-    load_model(), ValueError.
+    source is what load_model() takes, or a model of it. device is by default MLX's, an Apple GPU where there
+    is one. exact is by default true on the CPU, false on a GPU. head_bits is that of load_model(), for a
+    path alone. Raises as load_model(), ValueError.
     """
 
     name = "mlx"
@@ -56,7 +79,7 @@ class MlxBackend:
         self.weight_bytes = sum(array.nbytes for _, array in tree_flatten(self.model.parameters()))
 
     def open(
-        self, pages: int, positions: int, tokens: int, kv_type: Literal["f32", "f16", "int8"], /
+        self, pages: int, _positions: int, _tokens: int, kv_type: Literal["f32", "f16", "int8"], /
     ) -> MlxSession:
         """Start a session. Raises ValueError for keys and values as int8, MemoryError."""
         if kv_type not in _KV_TYPES:
@@ -65,34 +88,38 @@ class MlxBackend:
 
 
 class MlxSession:
-    """Runs batches with a cache of its own."""
+    """Runs batches with a cache of its own, which grows as pages are used."""
 
     def __init__(self, backend: MlxBackend, pages: int, dtype: mx.Dtype) -> None:
         self.backend = backend
+        self.pages = PageTable(pages)
         args = backend.model.args
-        shape = (args.num_key_value_heads, pages * PAGE, args.head_dim)
+        heads, dim = args.num_key_value_heads, args.head_dim
         with mx.stream(backend.device):
-            self.caches = [PagedCache(shape, dtype, backend.exact) for _ in backend.model.layers]
-            self._run(*self._states())
+            self.caches = [PagedCache(heads, dim, dtype, backend.exact) for _ in backend.model.layers]
 
-    def execute(self, batch: Sequence[Work], /) -> npt.NDArray[np.float32]:
+    def execute(self, batch: Sequence[Entry], /) -> npt.NDArray[np.float32]:
         """Run a batch in one evaluation, and return the logits of its outputs."""
+        model = self.backend.model
         with mx.stream(self.backend.device):
-            layout, vocabulary = Layout.of(batch), self.backend.model.args.vocab_size
+            layout = Layout.of(batch, self.pages)
             for cache in self.caches:
-                cache.layout = layout
+                cache.enter(layout, self.pages.used)
             ids = mx.array(np.concatenate([work.ids for work in batch]))
-            hidden = self.backend.model.model(ids[:, None], self.caches)[:, 0]
-            logits = self._logits(hidden[layout.outputs]) if layout.outputs.size else mx.zeros((0, vocabulary))
-            self._run(logits, *self._states())
+            hidden = model.model(ids[:, None], self.caches)[:, 0]
+            outputs = layout.outputs
+            logits = self._logits(hidden[outputs]) if outputs.size else mx.zeros((0, model.args.vocab_size))
+            self._run(logits)
             return np.array(logits)
 
     def copy_page(self, source: int, target: int, /) -> None:
         """Copy keys and values of a page."""
         with mx.stream(self.backend.device):
+            first, second = self.pages.places(np.array([source, target])).tolist()
             for cache in self.caches:
-                cache.copy_page(source, target)
-            self._run(*self._states())
+                cache.reserve(self.pages.used)
+                cache.copy_page(first, second)
+            self._run()
 
     def _logits(self, hidden: mx.array) -> mx.array:
         head = self.backend.model.head
@@ -100,20 +127,30 @@ class MlxSession:
             return head(hidden)
         return mx.concatenate([head(hidden[row : row + 1]) for row in range(hidden.shape[0])])
 
-    def _states(self) -> Iterator[mx.array]:
-        for cache in self.caches:
-            yield cache.keys
-            yield cache.values
-
-    @staticmethod
-    def _run(*arrays: mx.array) -> None:
+    def _run(self, *arrays: mx.array) -> None:
         """Compute everything at once: the one time a step waits for the device."""
         try:
-            mx.eval(*arrays)
+            mx.eval(*arrays, *(kept for cache in self.caches for kept in (cache.keys, cache.values)))
         except RuntimeError as error:
             if "alloc" in str(error):
                 raise MemoryError(str(error)) from error
             raise
+
+
+class PageTable:
+    """Where pages lie: in the order of their first use, so that a cache is as large as what is used of it."""
+
+    def __init__(self, pages: int) -> None:
+        self.used = 0
+        self._places = np.full(pages, -1, np.int64)
+
+    def places(self, pages: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return the places of some pages."""
+        for page in pages[self._places[pages] < 0].tolist():
+            if self._places[page] < 0:
+                self._places[page] = self.used
+                self.used += 1
+        return self._places[pages]
 
 
 @dataclass(frozen=True)
@@ -125,7 +162,7 @@ class Piece:
     position: int
     """Of the first."""
     pages: mx.array
-    """Those of the sequence up to the last token's."""
+    """Places of those of the sequence, up to the last token's."""
 
 
 @dataclass(frozen=True)
@@ -134,21 +171,21 @@ class Layout:
 
     positions: mx.array
     slots: mx.array
-    """Where the keys and values of each token go: page * PAGE + position in it."""
+    """Where the keys and values of each token go: place of the page * PAGE + position in it."""
     pieces: list[Piece]
     outputs: mx.array
     """Rows whose logits are asked for."""
 
     @staticmethod
-    def of(batch: Sequence[Work]) -> Layout:
+    def of(batch: Sequence[Entry], table: PageTable) -> Layout:
         """Lay a batch out, its entries one behind another."""
         positions, slots, pieces, outputs = [], [], [], []
         row = 0
         for work in batch:
             places = np.arange(work.position, work.position + len(work.ids))
+            pages = table.places(work.pages[: -(-int(places[-1] + 1) // PAGE)])
             positions.append(places)
-            slots.append(work.pages[places // PAGE].astype(np.int64) * PAGE + places % PAGE)
-            pages = work.pages[: -(-int(places[-1] + 1) // PAGE)]
+            slots.append(pages[places // PAGE] * PAGE + places % PAGE)
             pieces.append(Piece(slice(row, row + len(places)), work.position, mx.array(pages)))
             row += len(places)
             outputs.append(np.arange(row - work.outputs, row))
@@ -157,17 +194,31 @@ class Layout:
 
 
 class PagedCache:
-    """Keys and values of a layer, [kv_heads, pages * PAGE, head_dim], and attention to them.
+    """Keys and values of a layer, [kv_heads, places * PAGE, head_dim], and attention to them.
 
     The model sees a batch as sequences of one token each; `layout` says whose they are.
     """
 
     layout: Layout
 
-    def __init__(self, shape: tuple[int, int, int], dtype: mx.Dtype, exact: bool) -> None:
-        self.keys = mx.zeros(shape, dtype)
-        self.values = mx.zeros(shape, dtype)
+    def __init__(self, heads: int, dim: int, dtype: mx.Dtype, exact: bool) -> None:
+        self.keys = mx.zeros((heads, 0, dim), dtype)
+        self.values = mx.zeros((heads, 0, dim), dtype)
         self.exact = exact
+
+    def enter(self, layout: Layout, pages: int) -> None:
+        """Take a batch, which uses so many pages."""
+        self.layout = layout
+        self.reserve(pages)
+
+    def reserve(self, pages: int) -> None:
+        """Have room for so many pages; doubled when it is short, so that it is copied seldom."""
+        heads, size, dim = self.keys.shape
+        if pages * PAGE > size:
+            new = mx.zeros((heads, max(pages * PAGE - size, size), dim), self.keys.dtype)
+            self.keys, self.values = (
+                mx.concatenate([kept, new], axis=1) for kept in (self.keys, self.values)
+            )
 
     @property
     def offset(self) -> mx.array:
@@ -175,7 +226,7 @@ class PagedCache:
         return self.layout.positions
 
     def attend(self, q: mx.array, k: mx.array, v: mx.array, scale: float) -> mx.array:
-        """Keep k and v, [tokens, kv_heads, 1, head_dim], and return what q attends to, [tokens, heads, 1, head_dim]."""
+        """Keep k and v, [tokens, kv_heads, 1, head_dim]; return what q attends to, the same for its heads."""
         slots = self.layout.slots
         self.keys[:, slots] = k[:, :, 0].swapaxes(0, 1).astype(self.keys.dtype)
         self.values[:, slots] = v[:, :, 0].swapaxes(0, 1).astype(self.values.dtype)
@@ -183,24 +234,27 @@ class PagedCache:
         return mx.concatenate([attend(q[piece.rows], piece, scale) for piece in self.layout.pieces])
 
     def copy_page(self, source: int, target: int) -> None:
-        """Copy a page."""
+        """Copy a page, by its place."""
         for kept in (self.keys, self.values):
             kept[:, target * PAGE : (target + 1) * PAGE] = kept[:, source * PAGE : (source + 1) * PAGE]
 
     def _at_once(self, q: mx.array, piece: Piece, scale: float) -> mx.array:
-        """One product for all tokens of a piece."""
+        """Compute one product for all tokens of a piece."""
         tokens = q.shape[0]
         end = piece.position + tokens
-        keys, values = (_pages_of(kept, piece.pages)[:, :, :end].astype(q.dtype) for kept in (self.keys, self.values))
+        keys, values = (
+            _pages_of(kept, piece.pages)[:, :, :end].astype(q.dtype) for kept in (self.keys, self.values)
+        )
         y = mx.fast.scaled_dot_product_attention(
             q[:, :, 0].swapaxes(0, 1)[None], keys, values, scale=scale, mask="causal" if tokens > 1 else None
         )
         return y[0].swapaxes(0, 1)[:, :, None]
 
     def _token_by_token(self, q: mx.array, piece: Piece, scale: float) -> mx.array:
-        """A product for each token, all pages up to its own beside it, later positions hidden.
+        """Compute a product for each token, all pages up to its own beside it, later positions hidden.
 
-        Its shape depends on the page of the token, not on what else is in the piece; those of one page share a call.
+        Its shape depends on the page of the token, not on what else is in the piece; those of one page share
+        a call.
         """
         start, end = piece.position, piece.position + q.shape[0]
         keys, values = (_pages_of(kept, piece.pages).astype(q.dtype) for kept in (self.keys, self.values))
@@ -225,4 +279,3 @@ def _pages_of(kept: mx.array, pages: mx.array) -> mx.array:
     """Return the keys or values of a sequence, [1, kv_heads, positions, head_dim]."""
     heads, _, dim = kept.shape
     return kept.reshape(heads, -1, PAGE, dim)[:, pages].reshape(1, heads, -1, dim)
-

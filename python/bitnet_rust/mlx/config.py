@@ -89,7 +89,7 @@ class ModelArgs:
 
     @classmethod
     def from_dict(cls, config: Json, tensors: Mapping[str, Any] | None = None) -> ModelArgs:
-        """Read config.json. tensors are those of the checkpoint, whose names tell families of one model_type apart.
+        """Read config.json; the names of the tensors tell families of one model_type apart.
 
         Raises ConfigError for what is missing, cannot be, or does not run on MLX.
         """
@@ -128,10 +128,11 @@ class ModelArgs:
         return args
 
     def rope_periods(self) -> npt.NDArray[np.float32]:
-        """Return 1 / f_i, of the frequencies f_i = theta^(-2i / head_dim) stretched as rope_scaling says, float32.
+        """Return 1 / f_i, float32, of f_i = theta^(-2i / head_dim) stretched as rope_scaling says.
 
         linear: f / factor. llama3: (1 - t) f / factor + t f with t = clip((n - low) / (high - low), 0, 1) and
-        n = f original / (2 pi) turns in the original context. Source: transformers 5.23, modeling_rope_utils.py.
+        n = f original / (2 pi) turns in the original context. Source: transformers 5.23,
+        modeling_rope_utils.py.
         """
         freqs = self.rope_theta ** (-np.arange(0, self.head_dim, 2) / self.head_dim)
         rope = self.rope_scaling or {}
@@ -162,7 +163,9 @@ def _size(config: Json, key: str, default: int | None = None) -> int:
     value = config.get(key)
     value = default if value is None else value
     if not isinstance(value, int) or not 0 < value < 1 << 31:
-        raise ConfigError(f"config.json: {key} cannot be {value}" if value else f"config.json: {key} is missing")
+        raise ConfigError(
+            f"config.json: {key} cannot be {value}" if value else f"config.json: {key} is missing"
+        )
     return value
 
 
@@ -180,7 +183,7 @@ def _is_tied(config: Json, names: Mapping[str, Any]) -> bool:
 
 
 def _rope(config: Json, family: Family) -> dict[str, Any]:
-    """rope_scaling goes before rope_parameters, rope_type before type, an inner rope_theta before the outer one."""
+    """Return rope_scaling, or rope_parameters; rope_type and an inner rope_theta go before others."""
     parameters = config.get("rope_parameters") or {}
     rope = dict(config.get("rope_scaling") or parameters.get("full_attention") or parameters)
     rope.setdefault("rope_type", rope.pop("type", "default"))
@@ -196,7 +199,9 @@ def _rope(config: Json, family: Family) -> dict[str, Any]:
         "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
     }.get(rope["rope_type"])
     if needed is None:
-        raise ConfigError(f"config.json: rope_type {rope['rope_type']!r} is unknown; known: default, linear, llama3")
+        raise ConfigError(
+            f"config.json: rope_type {rope['rope_type']!r} is unknown; known: default, linear, llama3"
+        )
     for key in needed:
         if not isinstance(rope.get(key), (int, float)):
             raise ConfigError(f"config.json: {key} of rope_scaling is missing")
@@ -210,7 +215,7 @@ def _quantization(config: Json, names: Mapping[str, Any], family: Family) -> Qua
     if section is None:
         if not (family.is_always_bitnet or has_own_norms):
             raise ConfigError(
-                "config.json: has no quantization_config; models whose weights alone are ternary do not run on MLX"
+                "config.json: has no quantization_config; models with float activations do not run on MLX"
             )
         return Quantization(input_norm_eps=own_eps)
     method, linear_class = section.get("quant_method", "bitnet"), section.get("linear_class", "bitlinear")

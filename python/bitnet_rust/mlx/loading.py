@@ -21,10 +21,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import bitnet_rust as bn
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+import bitnet_rust as bn
 from bitnet_rust._errors import CheckpointError, FileError
 from bitnet_rust.mlx.config import ModelArgs
 from bitnet_rust.mlx.model import Model
@@ -62,10 +62,11 @@ def load(
 def load_model(path_or_id: Source, *, trainable: bool = False, head_bits: HeadBits | None = None) -> Model:
     """Load a model: a folder, a GGUF file, or a hub id.
 
-    trainable keeps float masters, which MLX's autograd trains; a packed model gets masters that stand for the same
-    codes and scales. GGUF files, and those masters, are converted into a temporary folder first, which takes as much
-    room on the disk. head_bits quantizes embedding or head as far as it gives logits: fewer bytes for each token, and
-    slightly other logits. Raises as bn.convert(), ModelNotFoundError, CheckpointError, ConfigError, ValueError.
+    trainable keeps float masters, which MLX's autograd trains; a packed model gets masters that stand for
+    the same codes and scales. GGUF files, and those masters, are converted into a temporary folder first,
+    which takes as much room on the disk. head_bits quantizes embedding or head as far as it gives logits:
+    fewer bytes for each token, and slightly other logits. Raises as bn.convert(), ModelNotFoundError,
+    CheckpointError, ConfigError, ValueError.
     """
     if trainable and head_bits is not None:
         raise ValueError("a quantized head cannot be trained")
@@ -76,8 +77,8 @@ def load_model(path_or_id: Source, *, trainable: bool = False, head_bits: HeadBi
 def save_model(model: Model, path: Source, *, like: Source) -> None:
     """Write a trainable model into a new folder, as a float master that bn.load() and bn.convert() take.
 
-    Config and tokenizer are those of the folder `like`, from which it was loaded. Raises FileError where there is
-    something, CheckpointError for a packed model.
+    Config and tokenizer are those of the folder `like`, from which it was loaded. Raises FileError where
+    there is something, CheckpointError for a packed model.
     """
     if not model.trainable:
         raise CheckpointError("the model is packed: load it with trainable=True to train and save it")
@@ -86,7 +87,11 @@ def save_model(model: Model, path: Source, *, like: Source) -> None:
         raise FileError(f"{target}: is there already")
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     section = dict(config.get("quantization_config") or {"quant_method": "bitnet"})
-    config["quantization_config"] = {**section, "linear_class": "autobitlinear", "quantization_mode": "online"}
+    config["quantization_config"] = {
+        **section,
+        "linear_class": "autobitlinear",
+        "quantization_mode": "online",
+    }
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=f".{target.name}-") as temporary:
         folder = Path(temporary) / target.name
         folder.mkdir()
@@ -101,7 +106,7 @@ def save_model(model: Model, path: Source, *, like: Source) -> None:
 
 @contextmanager
 def _folder(path_or_id: Source, *, trainable: bool) -> Iterator[Path]:
-    """A folder of safetensors, converted where it has to be."""
+    """Give a folder of safetensors, converted where it has to be."""
     path = Path(path_or_id)
     if path.is_dir() and not (trainable and _is_packed(path)):
         yield path
@@ -155,7 +160,7 @@ def _tensors(folder: Path) -> dict[str, mx.array]:
 
 
 def _eos_token_ids(folder: Path, config: dict[str, Any]) -> list[int]:
-    """The tokens that end a text, of both config files."""
+    """Return the tokens that end a text, of both config files."""
     path = folder / "generation_config.json"
     configs = [config, json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else [config]
     ids: set[int] = set()

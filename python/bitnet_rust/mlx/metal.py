@@ -1,13 +1,15 @@
 """The product of few tokens as a Metal kernel: int8 activations, 2-bit weights, int32 sums.
 
-A decoded token waits for the weights to be read, so the kernel reads each word once, for up to FEW_TOKENS tokens, and
-no scales. Rows are shared out by fours to SIMD groups, whose 32 lanes take every 32nd word of their rows:
+A decoded token waits for the weights to be read, so the kernel reads each word once, for up to FEW_TOKENS
+tokens, and no scales. Rows are shared out by fours to SIMD groups, whose 32 lanes take every 32nd word of
+their rows:
 
     for each word of 16 codes c = w + 1 and the 16 activations x beside it
         dot[row, token] += sum of c x        sum[token] += sum of x
     y = dot - sum, added up over the lanes
 
-Whole numbers: the result does not depend on the order, and equals that of mx.quantized_matmul. A CPU cannot run it.
+Whole numbers: the result does not depend on the order, and equals that of mx.quantized_matmul. A CPU cannot
+run it.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def is_used() -> bool:
 
 
 def ternary_sums(codes: mx.array, words: mx.array) -> mx.array:
-    """Return the sums of Q(x) W_q as float32 [tokens, rows], of int8 [tokens, 16 * words] and uint32 [rows, words]."""
+    """Return the sums of Q(x), int8 [tokens, 16 words], times W_q, uint32 [rows, words]: [tokens, rows]."""
     rows, width = words.shape
     tokens = codes.shape[0]
     groups = -(-rows // ROWS_PER_GROUP)

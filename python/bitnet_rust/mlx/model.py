@@ -3,8 +3,8 @@
     h' = h  + o(n_a(attention(q(n_1(h)), k(n_1(h)), v(n_1(h)))))
     y  = h' + down(n_f(act(gate(n_2(h'))) * up(n_2(h'))))
 
-`Model(args)(inputs, cache=cache)` gives logits; `layers`, `args` and `sanitize` are what mlx_lm.generate, its caches
-and its tuner ask for. Arithmetic between the linears is float32.
+`Model(args)(inputs, cache=cache)` gives logits; `layers`, `args` and `sanitize` are what mlx_lm.generate,
+its caches and its tuner ask for. Arithmetic between the linears is float32.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
 
 
 class Linears:
-    """Makes the linears of a model: ternary ones, trainable or packed, and plain ones where the config says so."""
+    """Makes the linears of a model: ternary, trainable or packed, and floats where the config says so."""
 
     def __init__(self, args: ModelArgs, trainable: bool) -> None:
         self.quantization = args.quantization
@@ -67,7 +67,8 @@ class Attention(nn.Module):
         """Return the output [batch, tokens, hidden]; cache is one of mlx-lm's, a backend's, or None."""
         batch, tokens, _ = x.shape
         q, k, v = (
-            linear(x).reshape(batch, tokens, -1, self.head_dim) for linear in (self.q_proj, self.k_proj, self.v_proj)
+            linear(x).reshape(batch, tokens, -1, self.head_dim)
+            for linear in (self.q_proj, self.k_proj, self.v_proj)
         )
         if "q_norm" in self:
             q, k = self.q_norm(q), self.k_norm(k)
@@ -158,7 +159,8 @@ class Decoder(nn.Module):
 class Model(nn.Module):
     """A language model: token ids [batch, tokens] to logits [batch, tokens, vocab_size].
 
-    Its ternary linears are packed, or float masters where trainable; parameters have the names of the checkpoint.
+    Its ternary linears are packed, or float masters where trainable; parameters have the names of the
+    checkpoint.
     """
 
     def __init__(self, args: ModelArgs, *, trainable: bool = False) -> None:
@@ -169,10 +171,10 @@ class Model(nn.Module):
         linears = Linears(args, trainable)
         self.model = Decoder(args, linears)
         if not args.tie_word_embeddings:
-            self.lm_head = linears("lm_head", args.hidden_size, args.vocab_size, False)
+            self.lm_head = nn.Linear(args.hidden_size, args.vocab_size, bias=False)
 
     def __call__(self, inputs: mx.array, cache: Sequence[Any] | None = None) -> mx.array:
-        """Return the logits; cache is a list of mlx-lm's caches, one for each layer, which the call extends."""
+        """Return the logits; cache is a list of mlx-lm's caches, one for each layer, which are extended."""
         return self.head(self.model(inputs, cache))
 
     def head(self, hidden: mx.array) -> mx.array:
@@ -190,7 +192,9 @@ class Model(nn.Module):
             return
         rows, columns = stored.weight.shape
         if bits not in (4, 6, 8) or columns % 64:
-            raise ValueError(f"head_bits must be 4, 6 or 8, and the head whole groups of 64, not {bits} and {columns}")
+            raise ValueError(
+                f"head_bits must be 4, 6 or 8, and the head whole groups of 64, not {bits} and {columns}"
+            )
         head = nn.Linear(columns, rows, bias=False)
         head.weight = stored.weight.astype(mx.float32)
         self.lm_head = nn.QuantizedLinear.from_linear(head, group_size=64, bits=bits)
@@ -207,7 +211,7 @@ class Model(nn.Module):
 
 
 def _mask(tokens: int, cache: Any) -> mx.array | str | None:
-    """What a position sees, as mlx-lm's caches say it."""
+    """Return what a position sees, as mlx-lm's caches say it."""
     if hasattr(cache, "make_mask"):
         mask: mx.array | str | None = cache.make_mask(tokens, return_array=False, window_size=None)
         return mask

@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import bitnet_rust as bn
 import mlx.core as mx
 import mlx.nn as mlx_nn
 import numpy as np
 
+import bitnet_rust as bn
 from bitnet_rust.mlx import packing
 from bitnet_rust.mlx.product import MAX_COLUMNS, ternary_linear
 from bitnet_rust.mlx.straight_through import bit_linear
@@ -30,9 +30,9 @@ __all__ = ["BitLinear", "QuantizedBitLinear"]
 class BitLinear(mlx_nn.Module):
     """y = Q(norm(x)) Q(W)^T + b: [..., out_features] of [..., in_features], by gradients straight through.
 
-    weight is the float master that training moves, normal with the deviation 1 / sqrt(in_features) at first; the bias,
-    if there is one, is 0. norm, if there is one, is a module in front of the quantization. clip and blend are those of
-    bitnet_rust.nn.BitLinear, and may be set between steps.
+    weight is the float master that training moves, normal with the deviation 1 / sqrt(in_features) at first;
+    the bias, if there is one, is 0. norm, if there is one, is a module in front of the quantization. clip
+    and blend are those of bitnet_rust.nn.BitLinear, and may be set between steps.
     """
 
     def __init__(
@@ -66,10 +66,11 @@ class BitLinear(mlx_nn.Module):
 
 
 class QuantizedBitLinear(mlx_nn.Module):
-    """y = Q(norm(x)) W^T + b with W = codes * weight_scale packed in 2 bits: [..., out_features] of [..., in_features].
+    """y = Q(norm(x)) W^T + b, W = codes * weight_scale in 2 bits: [..., out_features] of [..., in_features].
 
-    weight is uint32 [out_features, in_features / 16], filled up to a multiple of 32 columns; weight_scale float32 [1].
-    Both are frozen; what is in front of the layer gets its gradient straight through, so that adapters can be trained.
+    weight is uint32 [out_features, in_features / 16], filled up to a multiple of 32 columns; weight_scale
+    float32 [1]. Both are frozen; what is in front of the layer gets its gradient straight through, so that
+    adapters can be trained.
     """
 
     def __init__(

@@ -40,10 +40,10 @@ def unpack(words: mx.array, columns: int) -> mx.array:
 
 
 def unpack_checkpoint(packed: mx.array, rows: int) -> mx.array:
-    """Return the codes, uint8 [rows, columns], of the weight of a packed checkpoint, uint8 [ceil(rows / 4), columns].
+    """Return the codes, uint8 [rows, columns], of a checkpoint's weight, uint8 [ceil(rows / 4), columns].
 
-    With R packed rows, bits 2i and 2i + 1 of packed row r are the codes of row r + i R. Source: transformers 5.23,
-    integrations/bitnet.py. Raises ValueError for another shape, and for 3, which is no code.
+    With R packed rows, bits 2i and 2i + 1 of packed row r are the codes of row r + i R. Source: transformers
+    5.23, integrations/bitnet.py. Raises ValueError for another shape, and for 3, which is no code.
     """
     if packed.ndim != 2 or packed.shape[0] != -(-rows // 4):
         raise ValueError(f"has shape {list(packed.shape)}; {rows} rows are packed to {-(-rows // 4)}")

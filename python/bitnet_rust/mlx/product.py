@@ -3,9 +3,9 @@
     Q(x) = clip(round_half_even(x s_x), -128, 127),  s_x = 127 / max(max|x|, 1e-5), one for each token
     y    = (sum of Q(x) W_q) * (s_w / s_x)
 
-The sums are whole numbers below 2^24, so float32 holds them exactly, whatever the order in which a device adds:
-y is, bit for bit, what the integer kernels of the engine give. Source: arXiv 2402.17764; transformers 5.23,
-integrations/bitnet.py.
+The sums are whole numbers below 2^24, so float32 holds them exactly, whatever the order in which a device
+adds: y is, bit for bit, what the integer kernels of the engine give. Source: arXiv 2402.17764; transformers
+5.23, integrations/bitnet.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from bitnet_rust.mlx.packing import CODES_PER_WORD, group_size
 # |Q(x)| <= 128: up to here 128 times the columns is below 2^24.
 MAX_COLUMNS = 1 << 17
 
-# Up to so many tokens a product waits for the weights to be read: a kernel of its own; above, the GEMM of MLX.
+# Up to so many tokens a product waits for the weights to be read: a kernel of its own; above, the GEMM of
+# MLX.
 FEW_TOKENS = 8
 
 
@@ -34,8 +35,9 @@ def quantize_activations(x: mx.array) -> tuple[mx.array, mx.array]:
 def ternary_sums(codes: mx.array, words: mx.array) -> mx.array:
     """Return the sums of Q(x) W_q, whole numbers as float32 [tokens, rows].
 
-    codes are Q(x) [tokens, columns] as float32, words the packed W_q. Few tokens on a GPU are multiplied as int8 by a
-    Metal kernel, all others by mx.quantized_matmul: the same numbers.
+    codes are Q(x) [tokens, columns] as float32, words the packed W_q. Few tokens on a GPU are multiplied as
+    int8 by the Metal kernel, others by mx.quantized_matmul; many tokens on a CPU by a float GEMM, since
+    there it multiplies one number after another. All give the same numbers.
     """
     tokens, columns = codes.shape
     width = words.shape[1] * CODES_PER_WORD
@@ -44,6 +46,8 @@ def ternary_sums(codes: mx.array, words: mx.array) -> mx.array:
     if tokens <= FEW_TOKENS and metal.is_used():
         return metal.ternary_sums(codes.astype(mx.int8), words)
     ones, group = _ones(words.shape[0], columns), group_size(columns)
+    if tokens > FEW_TOKENS and mx.default_device().type == mx.DeviceType.cpu:
+        return codes @ mx.dequantize(words, ones, -ones, group_size=group, bits=2).T
     return mx.quantized_matmul(
         codes, words, scales=ones, biases=-ones, transpose=True, group_size=group, bits=2
     )
@@ -52,7 +56,8 @@ def ternary_sums(codes: mx.array, words: mx.array) -> mx.array:
 def ternary_linear(x: mx.array, words: mx.array, scale: mx.array) -> mx.array:
     """Return y [..., rows] of x [..., columns]; words are the packed W_q, scale is s_w, float32 [1].
 
-    Backwards dx = dy W, the derivative of rounding being 1 (straight through); words and scale have no gradient.
+    Backwards dx = dy W, the derivative of rounding being 1 (straight through); words and scale have no
+    gradient.
     """
     y: mx.array = _ternary_linear(x, words, scale)
     return y

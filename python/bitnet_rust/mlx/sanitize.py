@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import bitnet_rust as bn
 import mlx.core as mx
 import numpy as np
 
+import bitnet_rust as bn
 from bitnet_rust._errors import CheckpointError
 from bitnet_rust.mlx import packing
 from bitnet_rust.mlx.config import ModelArgs
@@ -23,10 +23,13 @@ _RENAMED = {
 def sanitize(tensors: Mapping[str, mx.array], args: ModelArgs, *, trainable: bool) -> dict[str, mx.array]:
     """Return the parameters of `Model(args, trainable=trainable)`.
 
-    Floats become float32, but for embedding and head, which stay as they are stored. Packed ternary weights become
-    words for mx.quantized_matmul, float masters too unless they are to be trained. Raises CheckpointError.
+    Floats become float32, but for embedding and head, which stay as they are stored. Packed ternary weights
+    become words for mx.quantized_matmul, float masters too unless they are to be trained. Raises
+    CheckpointError.
     """
-    named = {_name(name): tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
+    named = {
+        _name(name): tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")
+    }
     if args.tie_word_embeddings:
         named.pop("lm_head.weight", None)
     scales = {name: named.pop(name) for name in list(named) if name.endswith(".weight_scale")}
@@ -53,7 +56,9 @@ def _parameters(
     """Yield what a tensor becomes."""
     linear, _, kind = name.rpartition(".")
     if name in ("model.embed_tokens.weight", "lm_head.weight") and tensor.dtype != mx.uint8:
-        if name == "lm_head.weight" and args.quantization.converts("lm_head"):
+        # Packed models keep the head as floats whatever the config says.
+        is_master = not any(other.dtype == mx.uint8 for other in named.values())
+        if name == "lm_head.weight" and is_master and args.quantization.converts("lm_head"):
             raise CheckpointError("lm_head is to be ternary: such a head does not run on MLX")
         yield name, tensor.astype(mx.float32) if trainable else tensor
     elif kind == "weight" and linear.endswith("_proj") and args.quantization.converts(linear):
@@ -98,7 +103,7 @@ def _ternarized(linear: str, master: mx.array) -> Iterator[tuple[str, mx.array]]
 
 
 def _scale(linear: str, scales: Mapping[str, mx.array], args: ModelArgs) -> float:
-    """What a code of 1 stands for, rounded to float32 once."""
+    """Return what a code of 1 stands for, rounded to float32 once."""
     stored = scales.get(f"{linear}.weight_scale")
     if stored is None or stored.size != 1:
         what = "is missing" if stored is None else f"has shape {list(stored.shape)}; one number is needed"

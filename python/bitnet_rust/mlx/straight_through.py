@@ -29,8 +29,8 @@ def quantize_weights(w: mx.array) -> tuple[mx.array, mx.array]:
 def bit_linear(x: mx.array, w: mx.array, *, clip: float | None = None, blend: float = 1.0) -> mx.array:
     """Return y [..., out] of x [..., in] and the master w [out, in], float32.
 
-    clip makes dW 0 for weights beyond clip mean|W|. With blend below 1, W + blend (Q(W) - W) and the same of x are
-    multiplied as floats. Raises ValueError for both, and for numbers that cannot be.
+    clip makes dW 0 for weights beyond clip mean|W|. With blend below 1, W + blend (Q(W) - W) and the same of
+    x are multiplied as floats. Raises ValueError for both, and for numbers that cannot be.
     """
     if not 0.0 <= blend <= 1.0:
         raise ValueError(f"blend must be from 0 to 1, not {blend}")
@@ -44,7 +44,7 @@ def bit_linear(x: mx.array, w: mx.array, *, clip: float | None = None, blend: fl
 
 
 def _blended(x: mx.array, blend: float, codes: mx.array, scale: mx.array) -> mx.array:
-    """x + blend (Q(x) - x), whose derivative is 1."""
+    """X + blend (Q(x) - x), whose derivative is 1."""
     return x + mx.stop_gradient(blend * (codes / scale - x))
 
 
@@ -65,7 +65,9 @@ def _function(clip: float | None) -> BitLinearFunction:
         return (x_codes @ w_codes.T) * (w_scale / x_scale)
 
     @product.vjp
-    def gradients(primals: tuple[mx.array, mx.array], dy: mx.array, _y: mx.array) -> tuple[mx.array, mx.array]:
+    def gradients(
+        primals: tuple[mx.array, mx.array], dy: mx.array, _y: mx.array
+    ) -> tuple[mx.array, mx.array]:
         x, w = primals
         x_codes, x_scale = quantize_activations(x)
         w_codes, w_scale = quantize_weights(w)

@@ -39,8 +39,9 @@ class MlxModel:
             )
         if kv_cache == "int8":
             raise OptionError("kv_cache is f32 or f16 on MLX, not int8")
-        self.backend = MlxBackend(path_or_id)
         self._model = bn.load(path_or_id)
+        # Where a hub id was downloaded to.
+        self.backend = MlxBackend(self._model.summary()["model"])
         self._kv_cache = kv_cache
         self._engine = bn.Engine(self._model, backend=self.backend, kv_dtype=kv_cache)
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 import bitnet_rust as bn
 from bitnet_rust._errors import ContextLengthError, OptionError, OutOfRangeError
-from bitnet_rust.mlx.backend import PAGE, MlxBackend
+from bitnet_rust.mlx.backend import MlxBackend
+from bitnet_rust.mlx.paged_cache import PAGE
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @overload
-def load(
+def load(  # type: ignore[overload-overlap]
     path_or_id: str | PathLike[str], *, device: Literal["mlx"], kv_cache: Literal["f32", "f16"] = "f32"
 ) -> MlxModel: ...
 @overload

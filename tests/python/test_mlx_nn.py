@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import bitnet_rust as bn
 import numpy as np
@@ -165,7 +166,7 @@ def test_a_network_learns() -> None:
         ({"clip": 1.0, "blend": 0.5}, "clip and blend exclude each other"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, float], message: str) -> None:
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         nn.BitLinear(4, 4, **options)(mx.ones((1, 4)))
 

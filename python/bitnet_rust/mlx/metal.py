@@ -14,6 +14,7 @@ run it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import mlx.core as mx
@@ -80,7 +81,7 @@ def ternary_sums(codes: mx.array, words: mx.array) -> mx.array:
 
 
 @cache
-def _kernel():  # type: ignore[no-untyped-def]
+def _kernel() -> Callable[..., list[mx.array]]:
     return mx.fast.metal_kernel(
         name="bitnet_ternary_sums", input_names=["x", "words"], output_names=["y"], source=SOURCE
     )

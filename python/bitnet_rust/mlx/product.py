@@ -59,8 +59,7 @@ def ternary_linear(x: mx.array, words: mx.array, scale: mx.array) -> mx.array:
     Backwards dx = dy W, the derivative of rounding being 1 (straight through); words and scale have no
     gradient.
     """
-    y: mx.array = _ternary_linear(x, words, scale)
-    return y
+    return _ternary_linear(x, words, scale)
 
 
 @mx.custom_function

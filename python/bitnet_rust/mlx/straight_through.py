@@ -78,5 +78,4 @@ def _function(clip: float | None) -> BitLinearFunction:
             dw = mx.where(mx.abs(w) <= clip * w_scale, dw, 0.0)
         return dx.astype(x.dtype), dw.astype(w.dtype)
 
-    function: BitLinearFunction = product
-    return function
+    return product

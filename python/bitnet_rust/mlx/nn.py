@@ -109,10 +109,12 @@ class QuantizedBitLinear(mlx_nn.Module):
             raise ValueError(f"x has {x.shape[-1]} columns; the layer takes {self.in_features}")
         return _biased(self, ternary_linear(_normed(self, x), self.weight, self.weight_scale))
 
-    def unfreeze(self, *args: Any, **kwargs: Any) -> None:
-        """Unfreeze what can learn: the norm; codes and scale never."""
-        super().unfreeze(*args, **kwargs)
-        self.freeze(recurse=False)
+    def unfreeze(
+        self, *, recurse: bool = True, keys: str | list[str] | None = None, strict: bool = False
+    ) -> mlx_nn.Module:
+        """Unfreeze what can learn, the norm; codes, scale and bias stay as they are."""
+        super().unfreeze(recurse=recurse, keys=keys, strict=strict)
+        return self.freeze(recurse=False)
 
 
 def _normed(layer: mlx_nn.Module, x: mx.array) -> mx.array:

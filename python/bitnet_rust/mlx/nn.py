@@ -69,8 +69,8 @@ class QuantizedBitLinear(mlx_nn.Module):
     """y = Q(norm(x)) W^T + b, W = codes * weight_scale in 2 bits: [..., out_features] of [..., in_features].
 
     weight is uint32 [out_features, in_features / 16], filled up to a multiple of 32 columns; weight_scale
-    float32 [1]. Both are frozen; what is in front of the layer gets its gradient straight through, so that
-    adapters can be trained.
+    float32 [1]. They and the bias are frozen; what is in front of the layer gets its gradient straight
+    through, so that adapters can be trained.
     """
 
     def __init__(

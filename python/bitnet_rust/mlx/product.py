@@ -35,9 +35,8 @@ def quantize_activations(x: mx.array) -> tuple[mx.array, mx.array]:
 def ternary_sums(codes: mx.array, words: mx.array) -> mx.array:
     """Return the sums of Q(x) W_q, whole numbers as float32 [tokens, rows].
 
-    codes are Q(x) [tokens, columns] as float32, words the packed W_q. Few tokens on a GPU are multiplied as
-    int8 by the Metal kernel, others by mx.quantized_matmul; many tokens on a CPU by a float GEMM, since
-    there it multiplies one number after another. All give the same numbers.
+    codes are Q(x) [tokens, columns] as float32, words the packed W_q. Few tokens on a GPU are multiplied as int8
+    by the Metal kernel, all others by mx.quantized_matmul, a GEMM there: the same numbers.
     """
     tokens, columns = codes.shape
     width = words.shape[1] * CODES_PER_WORD
@@ -46,8 +45,6 @@ def ternary_sums(codes: mx.array, words: mx.array) -> mx.array:
     if tokens <= FEW_TOKENS and metal.is_used():
         return metal.ternary_sums(codes.astype(mx.int8), words)
     ones, group = _ones(words.shape[0], columns), group_size(columns)
-    if tokens > FEW_TOKENS and mx.default_device().type == mx.DeviceType.cpu:
-        return codes @ mx.dequantize(words, ones, -ones, group_size=group, bits=2).T
     return mx.quantized_matmul(
         codes, words, scales=ones, biases=-ones, transpose=True, group_size=group, bits=2
     )

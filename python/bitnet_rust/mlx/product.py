@@ -35,8 +35,8 @@ def quantize_activations(x: mx.array) -> tuple[mx.array, mx.array]:
 def ternary_sums(codes: mx.array, words: mx.array) -> mx.array:
     """Return the sums of Q(x) W_q, whole numbers as float32 [tokens, rows].
 
-    codes are Q(x) [tokens, columns] as float32, words the packed W_q. Few tokens on a GPU are multiplied as int8
-    by the Metal kernel, all others by mx.quantized_matmul, a GEMM there: the same numbers.
+    codes are Q(x) [tokens, columns] as float32, words the packed W_q. Few tokens on a GPU are multiplied as
+    int8 by the Metal kernel, all others by mx.quantized_matmul, a GEMM there: the same numbers.
     """
     tokens, columns = codes.shape
     width = words.shape[1] * CODES_PER_WORD

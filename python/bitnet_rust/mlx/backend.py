@@ -70,6 +70,9 @@ class MlxSession:
         heads, dim = args.num_key_value_heads, args.head_dim
         with mx.stream(backend.device):
             self.caches = [PagedCache(heads, dim, dtype, backend.exact) for _ in backend.model.layers]
+            # The engine runs in a thread of its own, and what is not computed yet belongs to the thread that
+            # asked.
+            self._run()
 
     def execute(self, batch: Sequence[Entry], /) -> npt.NDArray[np.float32]:
         """Run a batch in one evaluation, and return the logits of its outputs."""

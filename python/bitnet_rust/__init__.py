@@ -37,6 +37,7 @@ from bitnet_rust._errors import (
     TokenizerError,
 )
 from bitnet_rust._grad import no_grad
+from bitnet_rust._load import load
 from bitnet_rust._native import (
     Chunk,
     Engine,
@@ -59,7 +60,6 @@ from bitnet_rust._native import (
     Work,
     __version__,
     convert,
-    load,
     memory_stats,
     memory_trim,
     quantize_activations,

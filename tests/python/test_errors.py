@@ -70,11 +70,11 @@ CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "no such path": (lambda _: bn.load(Path("/no/such/folder")), bn.ModelNotFoundError, "no such model"),
     "a device that is not there": (lambda _: bn.load(device="abacus"), bn.OptionError, "abacus"),
     "a cache of no known type": (
-        lambda _: bn.load(kv_cache="f8"),  # type: ignore[arg-type]
+        lambda _: bn.load(kv_cache="f8"),  # type: ignore[call-overload]
         bn.OptionError,
         "f32, f16 or int8, not f8",
     ),
-    "a packing of no known name": (lambda _: bn.load(packing="tq1"), bn.OptionError, "bits2, base3"),  # type: ignore[arg-type]
+    "a packing of no known name": (lambda _: bn.load(packing="tq1"), bn.OptionError, "bits2, base3"),  # type: ignore[call-overload]
     "no threads": (lambda _: bn.load(threads=0), bn.OptionError, "threads"),
     "negative threads": (lambda _: bn.load(threads=-1), bn.OptionError, "threads"),
     "an empty prompt": (lambda m: m.generate(""), bn.PromptError, "empty"),

@@ -84,7 +84,7 @@ def test_plain_models_are_refused(tmp_path: Path) -> None:
 
 def test_unknown_modes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(bn.OptionError, match="activations must be int8 or float, not none"):
-        bn.load(activations="none")  # type: ignore[arg-type]
+        bn.load(activations="none")  # type: ignore[call-overload]
 
 
 def test_decoding_equals_reading_at_once(tmp_path: Path, tiny: Path) -> None:

@@ -108,6 +108,7 @@ nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more
 	BITNET_NIGHTLY=1 BITNET_ISA=scalar $(CARGO) test -p bitnet-inference --test golden $(CARGO_FLAGS)
 	BITNET_NIGHTLY=1 $(PY) -m pytest -m "nightly or not nightly" --timeout=3600
 	$(MAKE) sanitize
+	$(MAKE) metal-sanitize
 	$(MAKE) instructions
 
 # The sanitizer comes with the stable toolchain, the switch for it does not. Naming the target keeps it out of build
@@ -121,6 +122,13 @@ ifeq ($(shell uname -s),Linux)
 else
 	@echo "skipped the address sanitizer: it is set up for Linux"
 endif
+
+# `make cross` runs the same checks without sanitizers.
+CLANG ?= clang++-22
+.PHONY: metal-sanitize
+metal-sanitize: ## Metal kernels on the CPU under the address and undefined-behaviour sanitizers (needs clang 22)
+	@if command -v $(CLANG) >/dev/null; then CLANG=$(CLANG) metal/host/check.sh --sanitize; \
+	else echo "skipped the Metal kernels under sanitizers: there is no $(CLANG)"; fi
 
 # Miri interprets: only small tests, and only plain Rust, since it knows no more of the CPU than the target's baseline.
 .PHONY: miri
@@ -189,7 +197,7 @@ lint-stubs: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## The type stub against the i
 lint-ci: $(VENV)/.tools-dev ## Workflows (actionlint, zizmor) and shell scripts (shellcheck)
 	$(BIN)/actionlint$(EXE) -shellcheck $(BIN)/shellcheck$(EXE)
 	$(BIN)/zizmor$(EXE) --offline --quiet .github
-	$(BIN)/shellcheck$(EXE) .ci/run .githooks/pre-commit tests/cross/run.sh metal/host/check.sh
+	$(BIN)/shellcheck$(EXE) .ci/run .githooks/pre-commit tests/cross/run.sh metal/host/*.sh
 
 .PHONY: deny
 deny: ## Licences, advisories and sources of the dependencies (needs cargo-deny)

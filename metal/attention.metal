@@ -1,20 +1,23 @@
 // Causal attention with grouped queries over a paged cache.
 //
-//     out[t, h] = softmax(q[t, h] . K * scale) V        over the positions up to that of token t, or the last `window` of them
+//     out[t, h] = softmax(q[t, h] . K * scale) V
 //
-// A query and a page of 64 positions give a partial result: the largest score m, the sum l of exp(score - m) and the sum o of
-// exp(score - m) V. Partial results are joined page after page, in the order of the positions (online softmax,
-// arXiv 1805.02867):
+// over the positions up to that of token t, or the last `window` of them.
+//
+// A query and a page of 64 positions give a partial result: the largest score m, the sum l of exp(score - m)
+// and the sum o of exp(score - m) V. Partial results are joined page after page, in the order of the
+// positions (online softmax, arXiv 1805.02867):
 //
 //     M' = max(M, m)   O' = O exp(M - M') + o exp(m - M')   L' = L exp(M - M') + l exp(m - M')   out = O / L
 //
-// Decoding has a threadgroup for each page, which leaves its results in memory, and joins them in a second kernel: a long
-// context fills the GPU even for one token. A prompt has a threadgroup for each tile of queries, which goes through the pages
-// and joins as it goes. Both call the same functions, and add in the same order: a token has the same bits either way.
+// Decoding has a threadgroup for each page, which leaves its results in memory, and joins them in a second
+// kernel: a long context fills the GPU even for one token. A prompt has a threadgroup for each tile of
+// queries, which goes through the pages and joins as it goes. Both call the same functions, and add in the
+// same order: a token has the same bits either way.
 //
-// Up to R queries share what is loaded of keys and values: the heads of a KV head, and neighbouring tokens of a sequence.
-// Scores: a SIMD group takes 16 positions, 4 at once, 8 threads each. Softmax and values: a SIMD group takes every fourth query,
-// a thread 4 elements of a head, and of those behind 128 another 4.
+// Up to R queries share what is loaded of keys and values: the heads of a KV head, and neighbouring tokens of
+// a sequence. Scores: a SIMD group takes 16 positions, 4 at once, 8 threads each. Softmax and values: a SIMD
+// group takes every fourth query, a thread 4 elements of a head, and of those behind 128 another 4.
 
 #include "kv_cache.h"
 
@@ -51,7 +54,8 @@ inline Tile make_tile(constant AttentionParams &params, uint group, uint first_t
     const uint head_tiles = divide_up(group_heads, params.tile_heads);
     const uint kv_head = group / head_tiles;
     const uint first = group % head_tiles * params.tile_heads;
-    return {kv_head, kv_head * group_heads + first, min(params.tile_heads, group_heads - first), first_token, tokens};
+    const uint heads = min(params.tile_heads, group_heads - first);
+    return {kv_head, kv_head * group_heads + first, heads, first_token, tokens};
 }
 
 /// Positions of a page, counted from its first.
@@ -148,7 +152,8 @@ inline void score_page(
     }
 }
 
-/// Turns the scores of one query into weights, and gives the largest score and the sum of weights, to all lanes.
+/// Turns the scores of one query into weights, and gives the largest score and the sum of weights, to all
+/// lanes.
 inline void weigh(threadgroup float *scores, Span own, thread Result &result, uint lane) {
     const uint other = lane + LANES;
     const bool has_one = lane >= own.begin && lane < own.end;
@@ -163,7 +168,8 @@ inline void weigh(threadgroup float *scores, Span own, thread Result &result, ui
     scores[other] = other_weight;
 }
 
-/// The partial results of a page for the queries `simdgroup`, `simdgroup + 4`, ... of a tile; all threads come here.
+/// The partial results of a page for the queries `simdgroup`, `simdgroup + 4`, ... of a tile; all threads
+/// come here.
 template <typename Element, uint R>
 inline void attend_page(
     device const Element *keys,
@@ -202,7 +208,8 @@ inline void attend_page(
         for (uint c = 0; c < CHUNKS; ++c) {
             const uint d = 4 * lane + c * CHUNK;
             if (d < params.head_dim) {
-                const float4 v = float4(*(device const vec<Element, 4> *)(values + position * params.head_dim + d));
+                device const Element *place = values + position * params.head_dim + d;
+                const float4 v = float4(*(device const vec<Element, 4> *)place);
                 for (uint i = 0; i < R / ATTENTION_SIMDGROUPS; ++i) {
                     const float weight = scores[(simdgroup + i * ATTENTION_SIMDGROUPS) * PAGE + position];
                     results[i].sum[c] = fma(float4(weight), v, results[i].sum[c]);
@@ -245,7 +252,17 @@ kernel void attention_decode(
     const ulong start = page_start(stored_page, params.kv_heads, tile.kv_head, params.head_dim);
     Result results[R / ATTENTION_SIMDGROUPS];
     attend_page<Element, R>(
-        keys + start, values + start, page, positions, tile, params, shared, scores, results, lane, simdgroup);
+        keys + start,
+        values + start,
+        page,
+        positions,
+        tile,
+        params,
+        shared,
+        scores,
+        results,
+        lane,
+        simdgroup);
     for (uint i = 0; i < R / ATTENTION_SIMDGROUPS; ++i) {
         const uint query = simdgroup + i * ATTENTION_SIMDGROUPS;
         if (query < tile.queries()) {
@@ -339,7 +356,17 @@ kernel void attention_prefill(
         const ulong start = page_start(table[page], params.kv_heads, tile.kv_head, params.head_dim);
         Result results[R / ATTENTION_SIMDGROUPS];
         attend_page<Element, R>(
-            keys + start, values + start, page, positions, tile, params, shared, scores, results, lane, simdgroup);
+            keys + start,
+            values + start,
+            page,
+            positions,
+            tile,
+            params,
+            shared,
+            scores,
+            results,
+            lane,
+            simdgroup);
         for (uint i = 0; i < R / ATTENTION_SIMDGROUPS; ++i) {
             const uint query = simdgroup + i * ATTENTION_SIMDGROUPS;
             if (query < tile.queries()) {
@@ -354,7 +381,8 @@ kernel void attention_prefill(
     for (uint i = 0; i < R / ATTENTION_SIMDGROUPS; ++i) {
         const uint query = simdgroup + i * ATTENTION_SIMDGROUPS;
         if (query < tile.queries()) {
-            device float *row = out + ulong(tile.token(query)) * params.out_stride + tile.head(query) * params.head_dim;
+            device float *row = out + ulong(tile.token(query)) * params.out_stride;
+            row += tile.head(query) * params.head_dim;
             for (uint c = 0; c < CHUNKS; ++c) {
                 const uint d = 4 * lane + c * CHUNK;
                 if (d < params.head_dim) {

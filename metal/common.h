@@ -1,7 +1,8 @@
 // What all kernels share: variants, reductions, elements.
 //
-// The host compiles without fast math, and products are not fused with sums: what is not attention, exp or tanh then has
-// the bits of the CPU backend. SIMD groups have 32 lanes, threadgroups are one-dimensional and whole.
+// The host compiles without fast math, and products are not fused with sums: what is not attention, exp or
+// tanh then has the bits of the CPU backend. SIMD groups have 32 lanes, threadgroups are one-dimensional and
+// whole.
 #pragma once
 
 #include <metal_stdlib>

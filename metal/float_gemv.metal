@@ -2,9 +2,9 @@
 //
 //     out[t, r] = sum over columns of w[r] * x[t] (* row_scale[r]) (+ bias[r])
 //
-// The sum is the CPU's: column i goes to lane i mod 64, lanes are added as a tree. Eight threads have eight of these lanes
-// each, so that they load 8 neighbours (16 bytes of float16), and a SIMD group has four rows at once. For the head of BitNet
-// b1.58 2B-4T these are 657 MB of bfloat16 a token.
+// The sum is the CPU's: column i goes to lane i mod 64, lanes are added as a tree. Eight threads have eight
+// of these lanes each, so that they load 8 neighbours (16 bytes of float16), and a SIMD group has four rows
+// at once. For the head of BitNet b1.58 2B-4T these are 657 MB of bfloat16 a token.
 
 #include "common.h"
 

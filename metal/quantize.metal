@@ -1,10 +1,11 @@
-// Int8 activations by absmax, one scale for each token, with what comes in front in the same pass: the gate of a
-// feed-forward network, then RMSNorm.
+// Int8 activations by absmax, one scale for each token, with what comes in front in the same pass: the gate
+// of a feed-forward network, then RMSNorm.
 //
 //     scale = 127 / max(max|x|, 1e-5)        codes = clamp(round_half_even(x * scale), -128, 127)
 //
-// (arXiv 2402.17764, section 2). A threadgroup takes a token: it reads it two or three times, from the cache after the first.
-// The products of ReLU^2 gates pass 65504 and stay float32. The sum of the codes is what products of `w + 1` have too much.
+// (arXiv 2402.17764, section 2). A threadgroup takes a token: it reads it two or three times, from the cache
+// after the first. The products of ReLU^2 gates pass 65504 and stay float32. The sum of the codes is what
+// products of `w + 1` have too much.
 
 #include "rms.h"
 

@@ -1,6 +1,6 @@
-// RMSNorm, out = weight * x / sqrt(mean(x^2) + eps) (arXiv 1910.07467), in the order of the CPU backend: squares are added
-// in 64 lanes, element i to lane i mod 64, and lanes as a tree. Only 64 additions can go side by side, so one SIMD group adds
-// (two lanes to a thread) what all threads have loaded.
+// RMSNorm, out = weight * x / sqrt(mean(x^2) + eps) (arXiv 1910.07467), in the order of the CPU backend:
+// squares are added in 64 lanes, element i to lane i mod 64, and lanes as a tree. Only 64 additions can go
+// side by side, so one SIMD group adds (two lanes to a thread) what all threads have loaded.
 #pragma once
 
 #include "common.h"
@@ -29,7 +29,14 @@ struct GatedRow {
 
 /// `1 / sqrt(mean(x^2) + eps)`, to all threads. `staged` has room for `STAGED` floats.
 template <typename Row>
-inline float rms_factor(Row row, uint cols, float eps, threadgroup float *staged, uint thread_index, uint threads) {
+inline float rms_factor(
+    Row row,
+    uint cols,
+    float eps,
+    threadgroup float *staged,
+    uint thread_index,
+    uint threads)
+{
     float2 sum = float2(0.0f);
     for (uint start = 0; start < cols; start += STAGED) {
         const uint count = min(STAGED, cols - start);

@@ -1,5 +1,6 @@
-// Rotary positions (arXiv 2104.09864, pairs are element i and i + head_dim / 2) for queries in place, and for keys on their
-// way to the cache, where values go in the same pass. Cosines and sines are a table of the host, as on the CPU.
+// Rotary positions (arXiv 2104.09864, pairs are element i and i + head_dim / 2) for queries in place, and for
+// keys on their way to the cache, where values go in the same pass. Cosines and sines are a table of the
+// host, as on the CPU.
 
 #include "kv_cache.h"
 
@@ -66,6 +67,8 @@ kernel void copy_page(
     const uint unit = place.x * size.x + thread_index;
     if (unit < params.page_units) {
         device uint4 *layer = cache + ulong(place.y) * params.layer_units;
-        layer[ulong(params.to) * params.page_units + unit] = layer[ulong(params.from) * params.page_units + unit];
+        const ulong from = ulong(params.from) * params.page_units;
+        const ulong to = ulong(params.to) * params.page_units;
+        layer[to + unit] = layer[from + unit];
     }
 }

@@ -1,7 +1,7 @@
 // The most probable tokens.
 //
-// Logits are compared as integers in the same order. A NaN is above everything, so that whoever chose it sees that the model
-// gave no number. Of equal logits the lowest id comes first.
+// Logits are compared as integers in the same order. A NaN is above everything, so that whoever chose it sees
+// that the model gave no number. Of equal logits the lowest id comes first.
 
 #include "common.h"
 
@@ -62,9 +62,9 @@ kernel void argmax(
     }
 }
 
-/// The k largest logits of a token in the order of their ids. The k-th largest key is found digit by digit from the counts of
-/// the keys that share the digits found before (radix selection); then what is above it is written, and as many of its equals
-/// as there is room for, each at its rank.
+/// The k largest logits of a token in the order of their ids. The k-th largest key is found digit by digit
+/// from the counts of the keys that share the digits found before (radix selection); then what is above it is
+/// written, and as many of its equals as there is room for, each at its rank.
 [[max_total_threads_per_threadgroup(512)]]
 kernel void top_k(
     device const float *logits [[buffer(0)]],
@@ -136,7 +136,8 @@ kernel void top_k(
         }
         const uint equal_before = equal + (before >> 16);
         if (is_above || (is_equal && equal_before < wanted)) {
-            const ulong place = ulong(token) * params.k + above + (before & 0xffff) + min(equal_before, wanted);
+            const uint rank = above + (before & 0xffff) + min(equal_before, wanted);
+            const ulong place = ulong(token) * params.k + rank;
             ids[place] = id;
             values[place] = row[id];
         }

@@ -1,8 +1,9 @@
 // Ternary weights on the GPU, and the end of their products.
 //
-// A panel is 8 rows; a block of it is 8 columns, 16 bytes, one load. Word k of a block holds rows 2k (low half) and 2k + 1
-// (high half) of the panel, bits 2j and 2j + 1 of a half the code w + 1 of column j. So `word >> 2j & 0x00030003` is two codes,
-// 16 bits apart, and one multiplication by an activation adds to two rows.
+// A panel is 8 rows; a block of it is 8 columns, 16 bytes, one load. Word k of a block holds rows 2k (low
+// half) and 2k + 1 (high half) of the panel, bits 2j and 2j + 1 of a half the code w + 1 of column j. So
+// `word >> 2j & 0x00030003` is two codes, 16 bits apart, and one multiplication by an activation adds to two
+// rows.
 #pragma once
 
 #include "common.h"

@@ -2,18 +2,19 @@
 //
 //     out[t, r] = (sum over columns of w[r] * x[t]) * weight_scale[r] / act_scale[t]
 //
-// A threadgroup takes 64 rows and 32 tokens, and 32 columns at a time: weights are unpacked once for all of these tokens.
-// SIMD group matrices have no integers. Here they need none: codes and activations are exact in float16, their products in
-// float32, and so is every sum of up to 2^24 / 128 = 131072 of them, in whatever order it is added; the host gives no more
-// columns than 65536. So the sums are those of ternary_gemv, bit for bit. Padding activations are 0. Sums of activations
-// (buffer 4) are not needed.
+// A threadgroup takes 64 rows and 32 tokens, and 32 columns at a time: weights are unpacked once for all of
+// these tokens. SIMD group matrices have no integers. Here they need none: codes and activations are exact in
+// float16, their products in float32, and so is every sum of up to 2^24 / 128 = 131072 of them, in whatever
+// order it is added; the host gives no more columns than 65536. So the sums are those of ternary_gemv, bit
+// for bit. Padding activations are 0. Sums of activations (buffer 4) are not needed.
 
 #include "ternary.h"
 
 constexpr constant uint TILE_ROWS = 64;
 constexpr constant uint TILE_TOKENS = 32;
 constexpr constant uint TILE_COLS = 32;
-/// From one staged column of weights, or token, to the next: 8 more than there are, so that they lie in different banks.
+/// From one staged column of weights, or token, to the next: 8 more than there are, so that they lie in
+/// different banks.
 constexpr constant uint WEIGHTS_STRIDE = TILE_ROWS + 8;
 constexpr constant uint CODES_STRIDE = TILE_COLS + 8;
 
@@ -106,7 +107,9 @@ kernel void ternary_gemm(
         }
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    const TernaryOutput output = {weight_scales, act_scales, HAS_BIAS ? bias : weight_scales, out, params.out_stride};
+    // A buffer that is not bound must not be named.
+    device const float *any_bias = HAS_BIAS ? bias : weight_scales;
+    const TernaryOutput output = {weight_scales, act_scales, any_bias, out, params.out_stride};
     for (uint i = thread_index; i < TILE_TOKENS * TILE_ROWS; i += size.x) {
         const uint token = first_token + i / TILE_ROWS;
         const uint row = first_row + i % TILE_ROWS;

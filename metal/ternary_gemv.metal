@@ -2,12 +2,14 @@
 //
 //     out[t, r] = (sum over columns of (w[r] + 1) * x[t] - sum of x[t]) * weight_scale[r] / act_scale[t]
 //
-// A lane takes every 32nd block of a panel: 16 bytes of weights and 8 of each token's activations give 64 products in 32
-// multiplications (see ternary.h), since integer multiplication is what a GPU has least of. Two rows share a 32-bit sum; the
-// upper takes the borrow of the lower, and both fit 16 bits for 128 columns of a lane, |(w + 1) x| <= 256. Then they go to
-// sums of their own. Integers add to the same in any order, so the columns of a panel may be shared out to SIMD groups.
+// A lane takes every 32nd block of a panel: 16 bytes of weights and 8 of each token's activations give 64
+// products in 32 multiplications (see ternary.h), since integer multiplication is what a GPU has least of.
+// Two rows share a 32-bit sum; the upper takes the borrow of the lower, and both fit 16 bits for 128 columns
+// of a lane, |(w + 1) x| <= 256. Then they go to sums of their own. Integers add to the same in any order, so
+// the columns of a panel may be shared out to SIMD groups.
 //
-// Decoding reads 2 bits a weight and 4 bytes a row once: for BitNet b1.58 2B-4T 2.085e9 weights, 521 MB a token.
+// Decoding reads 2 bits a weight and 4 bytes a row once: for BitNet b1.58 2B-4T 2.085e9 weights, 521 MB a
+// token.
 
 #include "ternary.h"
 
@@ -93,11 +95,14 @@ kernel void ternary_gemv(
         threadgroup_barrier(mem_flags::mem_threadgroup);
         for (uint other = 1; simdgroup % SPLIT == 0 && other < SPLIT; ++other) {
             for (uint t = 0; t < TOKENS; ++t) {
-                totals[t] += lane < PANEL_ROWS ? parts[((simdgroup + other) * TOKENS + t) * PANEL_ROWS + lane] : 0;
+                const uint part = ((simdgroup + other) * TOKENS + t) * PANEL_ROWS;
+                totals[t] += lane < PANEL_ROWS ? parts[part + lane] : 0;
             }
         }
     }
-    const TernaryOutput output = {weight_scales, act_scales, HAS_BIAS ? bias : weight_scales, out, params.out_stride};
+    // A buffer that is not bound must not be named.
+    device const float *any_bias = HAS_BIAS ? bias : weight_scales;
+    const TernaryOutput output = {weight_scales, act_scales, any_bias, out, params.out_stride};
     const uint row = panel * PANEL_ROWS + lane;
     if (simdgroup % SPLIT == 0 && lane < PANEL_ROWS && row < params.rows) {
         for (uint t = 0; t < TOKENS && first_token + t < params.tokens; ++t) {

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Turns .metal files into one C++ file (or, with --address-spaces, one in C++ for OpenCL that is only type-checked).
+"""Turn .metal files into one C++ file.
 
-A macro cannot do: constructors of vectors, variables in threadgroup memory, function constants, and the attributes
-that say where the arguments of a kernel come from. The rest is left to the headers in shim/ or address_spaces/.
+Macros cannot do all of it: constructors of vectors, variables in threadgroup memory, function constants,
+and the attributes that say where the arguments of a kernel come from. The rest is left to the headers in
+shim/. With --address-spaces the result is C++ for OpenCL, for the headers in address_spaces/, and is only
+type-checked.
 """
 
 import argparse
@@ -43,7 +45,7 @@ class Kernel:
 
 
 def inlined(path: Path, seen: set[Path]) -> str:
-    """A file with the headers that nothing before it has included."""
+    """Read a file, with the headers that nothing before it has included."""
     if path in seen:
         return ""
     seen.add(path)
@@ -58,7 +60,7 @@ def inlined(path: Path, seen: set[Path]) -> str:
 
 
 def argument(parameter: str, constants: dict[str, str]) -> str:
-    """The C++ that says where an argument comes from."""
+    """Say in C++ where an argument comes from."""
     attributes = re.search(r"\[\[(.*)\]\]", parameter)
     if attributes is None:
         raise SystemExit(f"no attribute says what this is: {parameter.strip()}")
@@ -73,6 +75,7 @@ def argument(parameter: str, constants: dict[str, str]) -> str:
 
 
 def find_kernels(text: str, constants: dict[str, str]) -> dict[str, Kernel]:
+    """Find kernels and templates of kernels by their names."""
     kernels = {}
     for match in KERNEL.finditer(text):
         arguments = [argument(p, constants) for p in re.split(r",(?![^\[]*\]\])", match["parameters"])]
@@ -82,11 +85,12 @@ def find_kernels(text: str, constants: dict[str, str]) -> dict[str, Kernel]:
 
 
 def registration(host_name: str, function: str, kernel: Kernel) -> str:
+    """Write the C++ that enters a kernel into the table of the runtime."""
     return f'MSL_KERNEL("{host_name}", ({function}), {kernel.max_threads}, {kernel.arguments})'
 
 
 def translate(paths: list[Path]) -> str:
-    """C++ for shim/."""
+    """Write C++ for shim/."""
     seen: set[Path] = set()
     text = INSTANTIATE.sub("\n\n", "".join(inlined(path, seen) for path in paths))
     constants = {match[2]: match[3] for match in FUNCTION_CONSTANT.finditer(text)}
@@ -112,7 +116,7 @@ def translate(paths: list[Path]) -> str:
 
 
 def translate_for_address_spaces(paths: list[Path]) -> str:
-    """C++ for OpenCL, for address_spaces/; kernels are functions, and their threadgroup variables pointers."""
+    """Write C++ for OpenCL: kernels are functions, and their threadgroup variables pointers."""
     seen: set[Path] = set()
     text = INSTANTIATE.sub("\n\n", "".join(inlined(path, seen) for path in paths))
     text = INSTANCE.sub(r"template decltype(\2<\3>) \2<\3>;", text)
@@ -122,6 +126,7 @@ def translate_for_address_spaces(paths: list[Path]) -> str:
 
 
 def main() -> None:
+    """Translate the files that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address-spaces", action="store_true")
     parser.add_argument("output", type=Path)

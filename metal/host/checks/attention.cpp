@@ -40,7 +40,8 @@ struct Batch {
     uint32_t tokens() const { return uint32_t(positions.size()); }
 
     /// The first element of a position of a head in a cache.
-    size_t slot(uint32_t sequence, uint32_t position, uint32_t kv_heads, uint32_t kv_head, uint32_t head_dim) const {
+    size_t slot(uint32_t sequence, uint32_t position, uint32_t kv_heads, uint32_t kv_head,
+                uint32_t head_dim) const {
         const size_t page = page_table[sequence * table_stride + position / PAGE];
         return ((page * kv_heads + kv_head) * PAGE + position % PAGE) * head_dim;
     }
@@ -103,7 +104,8 @@ struct Attention {
         for (uint32_t position = begin; position < end; ++position) {
             double score = 0;
             for (uint32_t d = 0; d < shape.head_dim; ++d) {
-                score += double(q[token * q_stride() + head * shape.head_dim + d]) * double(keys[slot(position) + d]);
+                const size_t at = token * q_stride() + head * shape.head_dim + d;
+                score += double(q[at]) * double(keys[slot(position) + d]);
             }
             weights.push_back(score * scale);
         }
@@ -152,7 +154,8 @@ struct Attention {
     }
 
     /// In tiles of up to `most` tokens, or as many as go together.
-    std::vector<float> prefill(const Device &device, const std::string &type, uint32_t queries, uint32_t most) const {
+    std::vector<float> prefill(const Device &device, const std::string &type, uint32_t queries,
+                               uint32_t most) const {
         const uint32_t size = std::min(most, queries / params(queries).tile_heads);
         std::vector<uint32_t> tiles;
         for (uint32_t token = 0; token < batch.tokens();) {
@@ -166,10 +169,12 @@ struct Attention {
         }
         Call prefill = call(text("attention_prefill_", type, "_q", queries), queries);
         prefill.bind(6, tiles).bind(7, std::vector<float>(batch.tokens() * out_stride()));
-        return device.run(prefill.grid(uint32_t(tiles.size() / 2), head_tiles(queries))).template get<float>(7);
+        prefill.grid(uint32_t(tiles.size() / 2), head_tiles(queries));
+        return device.run(prefill).get<float>(7);
     }
 
-    /// All ways must agree bit for bit, and with the definition to a few parts in a million of the largest value.
+    /// All ways must agree bit for bit, and with the definition to a few parts in a million of the largest
+    /// value.
     void check(const Device &device, const std::string &type) const {
         const std::string what = text(type, ", ", shape.heads, " heads of ", shape.head_dim);
         const std::vector<float> out = decode(device, type, 4);
@@ -186,8 +191,9 @@ struct Attention {
 CHECK(attention) {
     Random random(11);
     const std::vector<uint32_t> lengths = {1, 64, 65, 200};
-    for (const Shape &shape : {Shape{4, 2, 64, 0}, Shape{6, 2, 128, 0}, Shape{3, 3, 100, 0}, Shape{10, 1, 16, 0},
-                               Shape{5, 1, 256, 0}, Shape{4, 1, 4, 70}, Shape{2, 2, 32, 3}}) {
+    for (const Shape &shape :
+         {Shape{4, 2, 64, 0}, Shape{6, 2, 128, 0}, Shape{3, 3, 100, 0}, Shape{10, 1, 16, 0},
+          Shape{5, 1, 256, 0}, Shape{4, 1, 4, 70}, Shape{2, 2, 32, 3}}) {
         Attention<Half>(shape, lengths, 9, random).check(device, "f16");
         Attention<float>(shape, lengths, 9, random).check(device, "f32");
     }
@@ -202,7 +208,8 @@ void check_rope(const Device &device, const std::string &type, Shape shape, Rand
     const uint32_t all_heads = shape.heads + 2 * shape.kv_heads, stride = all_heads * shape.head_dim;
     const std::vector<float> qkv = random.floats(batch.tokens() * stride, -2.0f, 2.0f);
     const std::vector<float> table = random.floats(positions * shape.head_dim, -1.0f, 1.0f);
-    const std::vector<Element> before(size_t(batch.pages) * shape.kv_heads * PAGE * shape.head_dim, Element(9.0f));
+    const size_t elements = size_t(batch.pages) * shape.kv_heads * PAGE * shape.head_dim;
+    const std::vector<Element> before(elements, Element(9.0f));
     std::vector<float> rotated = qkv;
     std::vector<Element> keys = before, values = before;
     for (uint32_t token = 0; token < batch.tokens(); ++token) {
@@ -211,7 +218,8 @@ void check_rope(const Device &device, const std::string &type, Shape shape, Rand
             const size_t at = token * stride + head * shape.head_dim;
             const bool is_query = head < shape.heads, is_value = head >= shape.heads + shape.kv_heads;
             const uint32_t kv_head = is_query ? 0 : (head - shape.heads) % shape.kv_heads;
-            const size_t slot = batch.slot(batch.sequences[token], position, shape.kv_heads, kv_head, shape.head_dim);
+            const uint32_t sequence = batch.sequences[token];
+            const size_t slot = batch.slot(sequence, position, shape.kv_heads, kv_head, shape.head_dim);
             for (uint32_t d = 0; d < shape.head_dim; ++d) {
                 const uint32_t i = d % half;
                 const float a = qkv[at + i], b = qkv[at + half + i];
@@ -229,20 +237,22 @@ void check_rope(const Device &device, const std::string &type, Shape shape, Rand
         }
     }
     Call call("rope_store_" + type);
-    call.bind(0, qkv).bind(1, table).bind(2, batch.positions).bind(3, batch.sequences).bind(4, batch.page_table);
-    call.bind(5, before).bind(6, before);
+    call.bind(0, qkv).bind(1, table).bind(2, batch.positions).bind(3, batch.sequences);
+    call.bind(4, batch.page_table).bind(5, before).bind(6, before);
     call.bind_params(7, RopeParams{shape.heads, shape.kv_heads, shape.head_dim, stride, batch.table_stride});
     const Results results = device.run(call.grid(all_heads, batch.tokens()).threads_per_threadgroup(64));
     expect_equal("queries", results.get<float>(0), rotated);
-    expect_equal("keys", bytes_of(results.get<Element>(5).data(), keys.size()), bytes_of(keys.data(), keys.size()));
-    expect_equal("values", bytes_of(results.get<Element>(6).data(), keys.size()), bytes_of(values.data(), keys.size()));
+    // As bytes, since a half cannot be printed.
+    expect_equal("keys", results.get<unsigned char>(5), bytes_of(keys.data(), elements));
+    expect_equal("values", results.get<unsigned char>(6), bytes_of(values.data(), elements));
 }
 
 }  // namespace
 
 CHECK(rope_and_store) {
     Random random(12);
-    for (const Shape &shape : {Shape{4, 2, 64, 0}, Shape{1, 1, 2, 0}, Shape{3, 3, 100, 0}, Shape{2, 1, 256, 0}}) {
+    for (const Shape &shape :
+         {Shape{4, 2, 64, 0}, Shape{1, 1, 2, 0}, Shape{3, 3, 100, 0}, Shape{2, 1, 256, 0}}) {
         check_rope<Half>(device, "f16", shape, random);
         check_rope<float>(device, "f32", shape, random);
     }

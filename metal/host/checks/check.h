@@ -58,8 +58,8 @@ void expect_equal(const std::string &what, const std::vector<T> &got, const std:
 }
 
 /// Fails unless all elements are within `tolerance` of what they should be.
-inline void expect_close(const std::string &what, const std::vector<float> &got, const std::vector<double> &expected,
-                         double tolerance) {
+inline void expect_close(const std::string &what, const std::vector<float> &got,
+                         const std::vector<double> &expected, double tolerance) {
     for (size_t i = 0; i < expected.size(); ++i) {
         if (!(std::fabs(got[i] - expected[i]) <= tolerance)) {
             throw std::runtime_error(text(what, ": element ", i, " is ", got[i], ", not ", expected[i]));
@@ -76,7 +76,9 @@ public:
 
     uint32_t below(uint32_t limit) { return uint32_t(generator_() % limit); }
 
-    float between(float low, float high) { return low + (high - low) * float(below(1 << 24)) / float(1 << 24); }
+    float between(float low, float high) {
+        return low + (high - low) * float(below(1 << 24)) / float(1 << 24);
+    }
 
     std::vector<float> floats(size_t count, float low, float high) {
         std::vector<float> values(count);

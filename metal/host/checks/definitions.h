@@ -36,8 +36,10 @@ inline float activation(Gate gate, float x) {
     switch (gate) {
         case Gate::Relu2: return std::max(x, 0.0f) * std::max(x, 0.0f);
         case Gate::Silu: return x / (1.0f + std::exp(-x));
-        case Gate::GeluTanh:
-            return x * 0.5f * (1.0f + std::tanh(std::sqrt(2.0f / 3.14159265f) * (x + 0.044715f * (x * x * x))));
+        case Gate::GeluTanh: {
+            const float inner = std::sqrt(2.0f / 3.14159265f) * (x + 0.044715f * (x * x * x));
+            return x * 0.5f * (1.0f + std::tanh(inner));
+        }
         case Gate::None: break;
     }
     return x;

@@ -44,8 +44,8 @@ CHECK(float_gemv) {
         uint32_t rows, cols, tokens;
         bool has_bias;
     };
-    for (const Case &c : {Case{1, 1, 1, false}, Case{15, 64, 1, true}, Case{33, 100, 5, false}, Case{16, 257, 2, true},
-                          Case{17, 2560, 4, false}, Case{5, 6912, 1, false}}) {
+    for (const Case &c : {Case{1, 1, 1, false}, Case{15, 64, 1, true}, Case{33, 100, 5, false},
+                          Case{16, 257, 2, true}, Case{17, 2560, 4, false}, Case{5, 6912, 1, false}}) {
         const uint32_t x_stride = c.cols, out_stride = c.rows + 2;
         const std::vector<float> x = random.floats(c.tokens * x_stride, -3.0f, 3.0f);
         const std::vector<float> before(c.tokens * out_stride, 7.0f);

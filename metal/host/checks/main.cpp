@@ -1,5 +1,6 @@
 // checks LIBRARY [CHECK ...]: runs all checks, or those named, against a library of kernels.
 
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <set>
@@ -26,9 +27,11 @@ int main(int count, char **arguments) {
                 continue;
             }
             ++run;
+            const auto start = std::chrono::steady_clock::now();
             try {
                 check.run(device);
-                std::printf("ok      %s\n", check.name);
+                const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+                std::printf("ok      %s (%.1f s)\n", check.name, took.count());
             } catch (const std::exception &error) {
                 ++failed;
                 std::printf("FAILED  %s: %s\n", check.name, error.what());

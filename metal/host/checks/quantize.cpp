@@ -78,8 +78,9 @@ CHECK(rms_norm_of_tokens_and_heads) {
         uint32_t cols, groups, stride;
         bool accumulate, in_place;
     };
-    for (const Case &c : {Case{1, 1, 1, false, false}, Case{67, 1, 70, true, false}, Case{128, 5, 700, false, true},
-                          Case{2560, 1, 2560, false, false}, Case{6912, 1, 6912, true, false}}) {
+    for (const Case &c :
+         {Case{1, 1, 1, false, false}, Case{67, 1, 70, true, false}, Case{128, 5, 700, false, true},
+          Case{2560, 1, 2560, false, false}, Case{6912, 1, 6912, true, false}}) {
         const uint32_t tokens = 2;
         const std::vector<float> x = random.floats(tokens * c.stride, -3.0f, 3.0f);
         const std::vector<float> before = random.floats(tokens * c.stride, -3.0f, 3.0f);
@@ -124,7 +125,8 @@ CHECK(gate_alone) {
             Call call("gate");
             call.bind(0, x).bind(1, exact).bind_params(2, GateParams{cols, 2 * cols, cols});
             call.constant(GATE, uint32_t(gate));
-            const Results results = device.run(call.grid(divide_up(cols, 256), tokens).threads_per_threadgroup(256));
+            call.grid(divide_up(cols, 256), tokens).threads_per_threadgroup(256);
+            const Results results = device.run(call);
             const std::string what = text("gate ", uint32_t(gate), " of ", cols);
             if (gate == Gate::Relu2) {
                 expect_equal(what, results.get<float>(1), exact);
@@ -141,7 +143,7 @@ CHECK(residual_sum) {
         const std::vector<float> x = random.floats(count, -1.0f, 1.0f);
         const std::vector<float> y = random.floats(count, -1.0f, 1.0f);
         std::vector<float> expected(count);
-        std::transform(x.begin(), x.end(), y.begin(), expected.begin(), [](float a, float b) { return a + b; });
+        std::transform(x.begin(), x.end(), y.begin(), expected.begin(), std::plus<float>());
         Call call("add");
         call.bind(0, x).bind(1, y).bind_params(2, AddParams{count});
         const Results results = device.run(call.grid(divide_up(count, 256)).threads_per_threadgroup(256));

@@ -26,7 +26,8 @@ CHECK(refusals) {
     expect(device, valid().threads_per_threadgroup(1056), "add: 1056 threads are more than 1024");
     expect(device, valid().threads_per_threadgroup(33), "add: 33 threads are no whole SIMD groups");
     expect(device, valid().grid(0), "add: there are no threadgroups");
-    expect(device, valid().threadgroup_memory(32784), "add: 32784 bytes of threadgroup memory are more than 32768");
+    expect(device, valid().threadgroup_memory(32784),
+           "add: 32784 bytes of threadgroup memory are more than 32768");
     Call unbound = valid();
     unbound.buffers[1].is_bound = false;
     expect(device, unbound, "add: buffer 1 is missing");

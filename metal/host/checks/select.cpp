@@ -90,7 +90,8 @@ CHECK(top_k) {
                 }
             }
             Call call("top_k");
-            call.bind(0, all).bind(1, std::vector<uint32_t>(tokens * k)).bind(2, std::vector<float>(tokens * k));
+            call.bind(0, all).bind(1, std::vector<uint32_t>(tokens * k));
+            call.bind(2, std::vector<float>(tokens * k));
             call.bind_params(3, TopKParams{cols, stride, k});
             const Results results = device.run(call.grid(tokens).threads_per_threadgroup(512));
             expect_equal(text("ids of ", k, " of ", cols), results.get<uint32_t>(1), ids);

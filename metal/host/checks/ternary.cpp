@@ -24,7 +24,8 @@ struct Product {
     std::vector<int8_t> weights, codes;
     std::vector<float> weight_scales, act_scales, bias, before;
 
-    Product(uint32_t rows, uint32_t cols, uint32_t tokens, Random &random) : rows(rows), cols(cols), tokens(tokens) {
+    Product(uint32_t rows, uint32_t cols, uint32_t tokens, Random &random)
+        : rows(rows), cols(cols), tokens(tokens) {
         weights = random.integers<int8_t>(rows * cols, -1, 1);
         codes = random.integers<int8_t>(tokens * cols, -128, 127);
         weight_scales = random.floats(rows, 0.5f, 2.0f);
@@ -64,7 +65,8 @@ struct Product {
         }
         Call call(kernel);
         call.bind(0, panels(weights, rows, cols)).bind(1, weight_scales).bind(2, padded).bind(3, act_scales);
-        call.bind(4, sums).bind(5, before).bind_params(7, TernaryParams{rows, cols, tokens, stride, out_stride()});
+        call.bind(4, sums).bind(5, before);
+        call.bind_params(7, TernaryParams{rows, cols, tokens, stride, out_stride()});
         if (has_bias) {
             call.bind(6, bias);
         }
@@ -121,23 +123,34 @@ CHECK(ternary_gemm) {
     Product(8, 6912, 3, random).check_gemm(device, false, true);
 }
 
-// The sums of 16 bits in ternary_gemv, and those of float32 in ternary_gemm, at their largest.
-CHECK(ternary_extremes) {
+namespace {
+
+/// Calls `check` with products of the largest sums there are.
+template <typename Check>
+void at_the_extremes(Check check) {
     Random random(7);
     for (int weight : {-1, 1}) {
         for (int code : {-128, 127}) {
-            Product product(10, 6912, 2, random);
-            std::fill(product.weights.begin(), product.weights.end(), int8_t(weight));
-            std::fill(product.codes.begin(), product.codes.end(), int8_t(code));
-            product.check_gemv(device, false, false);
-            product.check_gemm(device, false, false);
+            for (uint32_t cols : {6912, 65536}) {
+                Product product(10, cols, cols == 6912 ? 2 : 1, random);
+                std::fill(product.weights.begin(), product.weights.end(), int8_t(weight));
+                std::fill(product.codes.begin(), product.codes.end(), int8_t(code));
+                check(product);
+            }
         }
     }
-    Product widest(2, 65536, 1, random);
-    std::fill(widest.weights.begin(), widest.weights.end(), int8_t(1));
-    std::fill(widest.codes.begin(), widest.codes.end(), int8_t(-128));
-    widest.check_gemv(device, false, false);
-    widest.check_gemm(device, false, false);
+}
+
+}  // namespace
+
+// Two sums share 32 bits.
+CHECK(ternary_gemv_extremes) {
+    at_the_extremes([&](const Product &product) { product.check_gemv(device, false, false); });
+}
+
+// Sums are float32.
+CHECK(ternary_gemm_extremes) {
+    at_the_extremes([&](const Product &product) { product.check_gemm(device, false, false); });
 }
 
 namespace {
@@ -171,7 +184,8 @@ CHECK(absmean) {
     Random random(8);
     for (uint32_t rows : {1, 21}) {
         for (uint32_t cols : {1, 77, 1100}) {
-            // Multiples of 1/64 are the same numbers in all three types; at half of a scale they are rounded to even.
+            // Multiples of 1/64 are the same numbers in all three types; at half of a scale they are rounded
+            // to even.
             std::vector<float> weights = random.floats(rows * cols, -96.0f, 96.0f);
             std::vector<Half> halves;
             std::vector<uint16_t> bf16;

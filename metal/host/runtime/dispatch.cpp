@@ -86,7 +86,8 @@ std::string check_sizes(const Kernel &kernel, const MslDispatch &dispatch) {
     if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) {
         return "there are no threadgroups";
     }
-    const uint64_t bytes = std::accumulate(dispatch.threadgroup_bytes, dispatch.threadgroup_bytes + 8, uint64_t(0));
+    const uint32_t *memory = dispatch.threadgroup_bytes;
+    const uint64_t bytes = std::accumulate(memory, memory + 8, uint64_t(0));
     if (bytes > MAX_THREADGROUP_BYTES) {
         return std::to_string(bytes) + " bytes of threadgroup memory are more than 32768";
     }
@@ -99,8 +100,8 @@ std::string run(const Kernel &kernel, const MslDispatch &dispatch) {
     std::iota(groups.begin(), groups.end(), 0);
     Order order(dispatch.order);
     order.arrange(groups);
+    Threadgroup threadgroup(kernel, dispatch);
     for (uint32_t group : groups) {
-        Threadgroup threadgroup(kernel, dispatch);
         const Vector3 position = {group % grid[0], group / grid[0] % grid[1], group / (grid[0] * grid[1])};
         const std::string error = threadgroup.run(position, order);
         if (!error.empty()) {

@@ -25,7 +25,8 @@ size_t page_bytes() {
 }  // namespace
 
 Stack::Stack() {
-    void *mapping = mmap(nullptr, BYTES + page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    void *mapping = mmap(nullptr, BYTES + page_bytes(), PROT_READ | PROT_WRITE, flags, -1, 0);
     if (mapping == MAP_FAILED || mprotect(mapping, page_bytes(), PROT_NONE) != 0) {
         throw std::bad_alloc();
     }
@@ -107,7 +108,8 @@ void Fiber::begin(const Stack &stack, void (*entry)()) {
 void Fiber::switch_to(Fiber &from, Fiber &to, [[maybe_unused]] bool ends) {
     to.state_->from = &from;
 #if __has_feature(address_sanitizer)
-    __sanitizer_start_switch_fiber(ends ? nullptr : &from.state_->shadow, to.state_->bottom, to.state_->bytes);
+    void **shadow = ends ? nullptr : &from.state_->shadow;
+    __sanitizer_start_switch_fiber(shadow, to.state_->bottom, to.state_->bytes);
 #endif
 #if defined(__x86_64__)
     msl_switch_stacks(&from.state_->stack_pointer, to.state_->stack_pointer);

@@ -25,8 +25,9 @@ GuardedBuffers::GuardedBuffers(const MslDispatch &dispatch) : buffers_(dispatch.
         }
     }
     for (Region &region : regions_) {
+        const size_t offset = reinterpret_cast<uintptr_t>(region.begin) % 16;
         void *memory = nullptr;
-        if (posix_memalign(&memory, 16, reinterpret_cast<uintptr_t>(region.begin) % 16 + region.bytes()) != 0) {
+        if (posix_memalign(&memory, 16, offset + region.bytes()) != 0) {
             throw std::bad_alloc();
         }
         region.memory.reset(static_cast<char *>(memory));

@@ -91,7 +91,8 @@ struct Given<Target *> {
 };
 
 template <typename... Parameters, size_t... INDEX>
-void call(void (*function)(Parameters...), const Kernel &kernel, const Lane &lane, std::index_sequence<INDEX...>) {
+void call(void (*function)(Parameters...), const Kernel &kernel, const Lane &lane,
+          std::index_sequence<INDEX...>) {
     function(Given<Parameters>::get(kernel.arguments[INDEX], lane)...);
 }
 
@@ -114,7 +115,8 @@ struct Registration {
 #define MSL_JOIN_NOW(a, b) a##b
 #define MSL_JOIN(a, b) MSL_JOIN_NOW(a, b)
 #define MSL_BARE(...) __VA_ARGS__
-/// Enters a kernel into the table; its arguments follow. The function stands in parentheses, for the commas in it.
+/// Enters a kernel into the table; its arguments follow. The function stands in parentheses, for the commas
+/// in it.
 #define MSL_KERNEL(name, function, max_threads, ...)                          \
     static const msl::Registration MSL_JOIN(registration_, __COUNTER__)({     \
         name, max_threads, {__VA_ARGS__}, msl::demands(&MSL_BARE function),   \

@@ -24,7 +24,8 @@ struct Place {
     }
 };
 
-/// What the lanes of a SIMD group show each other: two sets in turn, so that no lane overwrites what another still reads.
+/// What the lanes of a SIMD group show each other: two sets in turn, so that no lane overwrites what another
+/// still reads.
 struct Slots {
     alignas(SLOT_BYTES) unsigned char values[2][LANES][SLOT_BYTES];
 };

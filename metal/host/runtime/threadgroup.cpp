@@ -140,9 +140,10 @@ void Threadgroup::release_if_together(size_t first, size_t count, Status status,
         return name + (thread.status == Status::Done ? " has ended" : " is at " + place);
     };
     const auto begin = threads_.begin() + ptrdiff_t(first);
-    const Thread &one = **std::find_if(begin, begin + ptrdiff_t(count), [&](const std::unique_ptr<Thread> &thread) {
+    const auto has_status = [status](const std::unique_ptr<Thread> &thread) {
         return thread->status == status;
-    });
+    };
+    const Thread &one = **std::find_if(begin, begin + ptrdiff_t(count), has_status);
     for (size_t i = first; i < first + count; ++i) {
         const Thread &other = *threads_[i];
         if (other.status != status || !(other.place == one.place)) {

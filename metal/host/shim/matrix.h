@@ -36,7 +36,8 @@ void simdgroup_store(const simdgroup_matrix<T, 8, 8> &matrix, T *destination, ul
 /// `d = a b + c`.
 template <typename D, typename A, typename B, typename C>
 void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8> &d, const simdgroup_matrix<A, 8, 8> &a,
-                                   const simdgroup_matrix<B, 8, 8> &b, const simdgroup_matrix<C, 8, 8> &c, MSL_HERE) {
+                                   const simdgroup_matrix<B, 8, 8> &b, const simdgroup_matrix<C, 8, 8> &c,
+                                   MSL_HERE) {
     struct Both {
         A a[2];
         B b[2];

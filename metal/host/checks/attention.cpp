@@ -190,12 +190,12 @@ struct Attention {
 
 CHECK(attention) {
     Random random(11);
-    const std::vector<uint32_t> lengths = {1, 64, 65, 200};
+    const std::vector<uint32_t> lengths = {1, 65, 133};
     for (const Shape &shape :
          {Shape{4, 2, 64, 0}, Shape{6, 2, 128, 0}, Shape{3, 3, 100, 0}, Shape{10, 1, 16, 0},
           Shape{5, 1, 256, 0}, Shape{4, 1, 4, 70}, Shape{2, 2, 32, 3}}) {
-        Attention<Half>(shape, lengths, 9, random).check(device, "f16");
-        Attention<float>(shape, lengths, 9, random).check(device, "f32");
+        Attention<Half>(shape, lengths, 6, random).check(device, "f16");
+        Attention<float>(shape, lengths, 6, random).check(device, "f32");
     }
 }
 

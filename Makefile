@@ -48,7 +48,7 @@ export PYO3_BUILD_EXTENSION_MODULE := 1
 
 # All that goes into the wheel. Directories are listed too: their time changes when a file goes.
 WHEEL_SOURCES := $(wildcard Cargo.toml Cargo.lock pyproject.toml README.md LICENSE-*) \
-	$(shell find crates python \( -name __pycache__ -o -name target \) -prune -o -print)
+	$(shell find crates python metal \( -name __pycache__ -o -name target \) -prune -o -print)
 
 .PHONY: help
 help: ## List the targets
@@ -70,6 +70,9 @@ sdist: $(VENV)/.tools-build ## Build the source distribution into dist/
 # --- Checking it ----------------------------------------------------------------------------------
 # The tests install a wheel of cargo's dev profile: it is optimised, it shares its dependencies with
 # `cargo test`, and it keeps overflow checks and debug assertions. wheels.yml tests the release wheels.
+
+# Tests that name no device are tests of the CPU.
+test-rust test-scalar test-avx2 test-python nightly instructions: export BITNET_DEVICE := cpu
 
 .PHONY: test
 test: lint test-rust test-scalar test-avx2 test-python ## Everything CI runs: lint, Rust tests (best ISA, scalar, AVX2), Python tests
@@ -114,6 +117,7 @@ nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more
 	BITNET_NIGHTLY=1 $(PY) -m pytest -m "nightly or not nightly" --timeout=3600
 	$(MAKE) test-torch
 	$(MAKE) sanitize
+	$(MAKE) metal-sanitize
 	$(MAKE) instructions
 
 # The sanitizer comes with the stable toolchain, the switch for it does not. Naming the target keeps it out of build
@@ -127,6 +131,13 @@ ifeq ($(shell uname -s),Linux)
 else
 	@echo "skipped the address sanitizer: it is set up for Linux"
 endif
+
+# `make cross` runs the same checks without sanitizers.
+CLANG ?= clang++-22
+.PHONY: metal-sanitize
+metal-sanitize: ## Metal kernels on the CPU under the address and undefined-behaviour sanitizers (needs clang 22)
+	@if command -v $(CLANG) >/dev/null; then CLANG=$(CLANG) metal/host/check.sh --sanitize; \
+	else echo "skipped the Metal kernels under sanitizers: there is no $(CLANG)"; fi
 
 # Miri interprets: only small tests, and only plain Rust, since it knows no more of the CPU than the target's baseline.
 .PHONY: miri
@@ -196,7 +207,7 @@ lint-stubs: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## The type stub against the i
 lint-ci: $(VENV)/.tools-dev ## Workflows (actionlint, zizmor) and shell scripts (shellcheck)
 	$(BIN)/actionlint$(EXE) -shellcheck $(BIN)/shellcheck$(EXE)
 	$(BIN)/zizmor$(EXE) --offline --quiet .github
-	$(BIN)/shellcheck$(EXE) .ci/run .githooks/pre-commit tests/cross/run.sh metal/host/check.sh
+	$(BIN)/shellcheck$(EXE) .ci/run .githooks/pre-commit tests/cross/run.sh metal/host/*.sh tests/cross/apple_link.sh
 
 .PHONY: deny
 deny: ## Licences, advisories and sources of the dependencies (needs cargo-deny)

@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,13 @@ def test_a_chat_template_that_refuses_is_heard(tmp_path: Path, tiny: Path) -> No
     (tmp_path / "model" / "tokenizer_config.json").unlink()
     with pytest.raises(bn.ChatTemplateError, match="none"):
         bn.load(tmp_path / "model").apply_chat_template([])
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="there may be a Metal device")
+def test_metal_off_macos_is_a_clear_no() -> None:
+    for load in (bn.load, bn.ModelCache("1GB").get):
+        with pytest.raises(bn.DeviceError, match=r"^no Metal device: Metal exists on macOS only$"):
+            load(device="metal")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs rights that bind")

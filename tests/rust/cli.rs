@@ -268,6 +268,9 @@ fn doctor_finds_every_kernel_right() {
     let tests = got["self_test"].as_array().unwrap();
     assert_eq!(tests.len(), isas.len());
     assert!(tests.iter().all(|test| test["wrong"] == 0 && float(&test["products"]) > 0.0), "{got}");
+    let metal = got["metal_devices"].as_array().unwrap();
+    assert_eq!(got["metal_self_test"].is_null(), metal.is_empty(), "{got}");
+    assert!(cfg!(target_os = "macos") || metal.is_empty());
     let bandwidth = &got["read_bandwidth_gb_s"];
     assert!(float(&bandwidth["one_thread"]) > 0.0 && float(&bandwidth["all_threads"]) > 0.0);
 }

@@ -194,6 +194,24 @@ fn an_instruction_set_that_is_not_there() {
     }
 }
 
+#[cfg(not(target_os = "macos"))]
+#[test]
+fn a_device_that_is_not_there() {
+    for command in [&["run", "-p", "x"][..], &["bench"]] {
+        refuses(
+            &[command, &["--device", "metal"]].concat(),
+            FAILURE,
+            "no Metal device: Metal exists on macOS only",
+        );
+    }
+    for (device, fact) in
+        [("metal", "Metal exists on macOS only"), ("abacus", "unknown device \"BITNET_DEVICE=abacus\"")]
+    {
+        let line = line_of(bitnet(&["run", "-p", "x"]).env("BITNET_DEVICE", device), FAILURE);
+        assert!(line.contains(fact), "{line}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn arguments_that_are_not_utf8() {

@@ -119,6 +119,7 @@ mod tests {
             down_columns: 250,
             scored_rows: 9000,
             rescored_rows: 60,
+            device_ns: 0,
         };
         let row = Row::new(
             &measured(Test::Decode { tokens: 10, batch: 1 }, traffic),

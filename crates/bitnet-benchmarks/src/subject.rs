@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use bitnet_core::ThreadPool;
-use bitnet_inference::backend::cpu::{CpuBackend, CpuOptions};
-use bitnet_inference::backend::{Backend, Limits, Sequence, Session};
+use bitnet_core::{Device, ThreadPool};
+use bitnet_inference::backend::cpu::CpuOptions;
+use bitnet_inference::backend::{Backend, Limits, Sequence, Session, backends};
 use bitnet_inference::model::{Block, Linear};
 use bitnet_inference::{Checkpoint, Model, Result};
 
 /// A model on a backend, and what is to be known of it.
 #[derive(Debug)]
 pub struct Subject {
-    backend: Box<dyn Backend>,
+    backend: Arc<dyn Backend>,
     /// The threads it runs on.
     pub pool: Arc<ThreadPool>,
     /// Rows of the embedding.
@@ -25,8 +25,20 @@ pub struct Subject {
 impl Subject {
     /// Loads the model of a checkpoint for the threads of `pool`.
     ///
-    /// Errors: those of [`Model::load`] and [`CpuBackend::new`].
+    /// Errors: those of [`Self::on`].
     pub fn new(checkpoint: Checkpoint, pool: Arc<ThreadPool>, options: &CpuOptions) -> Result<Self> {
+        Self::on(Device::Cpu, checkpoint, pool, options)
+    }
+
+    /// Loads the model of a checkpoint for a device, which does not fall back to another.
+    ///
+    /// Errors: those of [`Model::load`] and of the backend.
+    pub fn on(
+        device: Device,
+        checkpoint: Checkpoint,
+        pool: Arc<ThreadPool>,
+        options: &CpuOptions,
+    ) -> Result<Self> {
         let model = Model::load(&checkpoint, &pool)?;
         // The model keeps the tensors it shares; all else is given back.
         drop(checkpoint);
@@ -37,7 +49,7 @@ impl Subject {
             vocab_size: model.config.vocab_size,
             context_length: model.config.context_length,
             macs_per_token: linears.filter(is_ternary).map(Linear::weights).sum(),
-            backend: Box::new(CpuBackend::new(model, pool, options)?),
+            backend: backends(device, *options, model, &pool)?.swap_remove(0),
         })
     }
 

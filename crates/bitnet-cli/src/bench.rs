@@ -29,7 +29,7 @@ pub(crate) fn bench(mut args: BenchArgs) -> Result<(), Failure> {
     let isa = Isa::selected()?;
     let meter = Arc::new(meter(&args, isa)?);
     if !args.json {
-        output::text(&table::header(isa))?;
+        output::text(&table::header(isa, args.device))?;
     }
     let mut rows = Vec::new();
     for &threads in &args.threads {
@@ -91,14 +91,14 @@ fn meter(args: &BenchArgs, isa: Isa) -> Result<PeakMeter, Failure> {
 /// The model, loaded or made anew: it is prepared for its threads.
 fn load(args: &BenchArgs, threads: usize) -> Result<Subject, Failure> {
     let (model, synthetic): (Option<String>, Option<Synthetic>) = (args.model.clone(), args.synthetic);
-    let (options, gguf) = (args.cpu.options(), args.gguf.options.clone());
+    let (device, options, gguf) = (args.device, args.cpu.options(), args.gguf.options.clone());
     interrupt::or_done(move || {
         let pool = Arc::new(ThreadPool::new(threads)?);
         let checkpoint = match synthetic {
             Some(synthetic) => synthetic.checkpoint(&pool)?,
             None => Checkpoint::find(model.as_deref(), &gguf)?,
         };
-        Ok(Subject::new(checkpoint, pool, &options)?)
+        Ok(Subject::on(device, checkpoint, pool, &options)?)
     })
 }
 

@@ -1,7 +1,11 @@
 //! `bitnet doctor`.
 
+use std::sync::Arc;
+
 use bitnet_core::bandwidth::ReadProbe;
-use bitnet_core::{Isa, ThreadPool};
+use bitnet_core::{ByteSize, Isa, ThreadPool};
+use bitnet_inference::backend::metal::system_self_test;
+use bitnet_metal::DeviceInfo;
 use bitnet_quant::kernel::{SelfTest, self_test};
 use serde::Serialize;
 
@@ -28,8 +32,32 @@ struct Report {
     isa_forced: bool,
     read_bandwidth_gb_s: Bandwidth,
     self_test: Vec<Outcome>,
-    /// Names; models do not run on them yet.
-    metal_devices: Vec<String>,
+    metal_devices: Vec<MetalDevice>,
+    /// Of the first of them.
+    metal_self_test: Option<MetalSelfTest>,
+}
+
+#[derive(Serialize)]
+struct MetalDevice {
+    name: String,
+    apple_family: Option<u8>,
+    metal3: bool,
+    unified_memory: bool,
+    recommended_working_set_bytes: u64,
+    max_buffer_bytes: u64,
+    max_threads_per_threadgroup: usize,
+    max_threadgroup_memory_bytes: usize,
+}
+
+/// What the kernels compute of the embedded model, beside the CPU.
+#[derive(Serialize)]
+struct MetalSelfTest {
+    positions: usize,
+    agreeing: usize,
+    largest_difference: f32,
+    right: bool,
+    /// Why there are no figures.
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -54,11 +82,16 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
     } else {
         output::table(&rows(&report))?;
     }
-    match report.self_test.iter().find(|outcome| outcome.wrong > 0) {
-        Some(Outcome { isa, wrong, .. }) => {
-            Err(Failure::Other(format!("{wrong} products of the {isa} kernels are wrong on this machine")))
+    if let Some(Outcome { isa, wrong, .. }) = report.self_test.iter().find(|outcome| outcome.wrong > 0) {
+        return Err(Failure::Other(format!(
+            "{wrong} products of the {isa} kernels are wrong on this machine"
+        )));
+    }
+    match &report.metal_self_test {
+        Some(test) if test.is_wrong() => {
+            Err(Failure::Other("the Metal kernels are wrong on this machine".to_owned()))
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -71,6 +104,7 @@ fn examine(threads: Option<usize>) -> Result<Report, Failure> {
     let all_threads =
         if pool.threads() == 1 { one_thread } else { probe.gb_per_s(&pool, BANDWIDTH_REPETITIONS) };
     let outcomes = self_test(&pool).map_err(bitnet_inference::Error::from)?;
+    let metal_devices = metal_devices();
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         os: std::env::consts::OS,
@@ -87,13 +121,44 @@ fn examine(threads: Option<usize>) -> Result<Report, Failure> {
             .into_iter()
             .map(|SelfTest { isa, products, wrong }| Outcome { isa: isa.name(), products, wrong })
             .collect(),
-        metal_devices: metal_devices(),
+        metal_self_test: (!metal_devices.is_empty()).then(|| metal_self_test(&Arc::new(pool))),
+        metal_devices,
     })
 }
 
-fn metal_devices() -> Vec<String> {
+fn metal_devices() -> Vec<MetalDevice> {
     // That there is none is an answer, not a failure.
-    bitnet_metal::devices().unwrap_or_default().into_iter().map(|device| device.name).collect()
+    let devices = bitnet_metal::devices().unwrap_or_default();
+    let report = |device: DeviceInfo| MetalDevice {
+        name: device.name,
+        apple_family: device.apple_family,
+        metal3: device.has_metal3,
+        unified_memory: device.has_unified_memory,
+        recommended_working_set_bytes: device.recommended_working_set_bytes,
+        max_buffer_bytes: device.max_buffer_bytes,
+        max_threads_per_threadgroup: device.max_threads_per_threadgroup,
+        max_threadgroup_memory_bytes: device.max_threadgroup_memory_bytes,
+    };
+    devices.into_iter().map(report).collect()
+}
+
+fn metal_self_test(pool: &Arc<ThreadPool>) -> MetalSelfTest {
+    match system_self_test(pool) {
+        Ok(test) => MetalSelfTest {
+            positions: test.positions,
+            agreeing: test.agreeing,
+            largest_difference: test.largest_difference,
+            right: test.is_right(),
+            error: None,
+        },
+        Err(error) => MetalSelfTest {
+            positions: 0,
+            agreeing: 0,
+            largest_difference: 0.0,
+            right: false,
+            error: Some(error.to_string()),
+        },
+    }
 }
 
 fn rows(report: &Report) -> Vec<(&'static str, String)> {
@@ -117,10 +182,34 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
         };
         ("self-test", format!("{isa}: {verdict}"))
     }));
-    let metal = report.metal_devices.join(", ");
-    rows.push((
-        "Metal",
-        if metal.is_empty() { "no device".to_owned() } else { format!("{metal} (not used yet)") },
-    ));
+    if report.metal_devices.is_empty() {
+        rows.push(("Metal", "no device".to_owned()));
+    }
+    rows.extend(report.metal_devices.iter().map(|device| ("Metal", device.describe())));
+    rows.extend(report.metal_self_test.iter().map(|test| ("Metal self-test", test.describe())));
     rows
+}
+
+impl MetalDevice {
+    fn describe(&self) -> String {
+        let family = self.apple_family.map_or_else(String::new, |family| format!(", family Apple {family}"));
+        let memory = if self.unified_memory { "unified memory" } else { "memory of its own" };
+        let room = ByteSize(self.recommended_working_set_bytes);
+        format!("{}{family}, {memory}, {room} to work on", self.name)
+    }
+}
+
+impl MetalSelfTest {
+    /// Whether it computed something else than the CPU, rather than nothing.
+    fn is_wrong(&self) -> bool {
+        !self.right && self.error.is_none()
+    }
+
+    fn describe(&self) -> String {
+        let Self { positions, agreeing, largest_difference, .. } = self;
+        let verdict = if self.right { "right" } else { "WRONG" };
+        self.error.clone().unwrap_or_else(|| {
+            format!("{agreeing} of {positions} tokens are those of the CPU, logits within {largest_difference:.1e}: {verdict}")
+        })
+    }
 }

@@ -8,11 +8,13 @@ use crate::Error;
 /// A device by its user-facing name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Device {
-    /// The best device there is. Today that is the CPU.
+    /// Metal where there is a device whose results are right, else the CPU; or what `BITNET_DEVICE` names.
     #[default]
     Auto,
     /// The processor, with the best instruction set it has.
     Cpu,
+    /// The GPU of a Mac.
+    Metal,
 }
 
 impl FromStr for Device {
@@ -22,6 +24,7 @@ impl FromStr for Device {
         match name {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
+            "metal" => Ok(Self::Metal),
             _ => Err(Error::UnknownDevice(name.to_owned())),
         }
     }
@@ -32,6 +35,7 @@ impl fmt::Display for Device {
         f.pad(match self {
             Self::Auto => "auto",
             Self::Cpu => "cpu",
+            Self::Metal => "metal",
         })
     }
 }

@@ -185,7 +185,7 @@ pub enum Error {
         limit: usize,
     },
     /// A device name that means nothing.
-    #[error("unknown device {0:?}; known: auto, cpu")]
+    #[error("unknown device {0:?}; known: auto, cpu, metal")]
     UnknownDevice(String),
     /// A thread pool of no threads, or of absurdly many.
     #[error("threads must be between 1 and {max}, not {got}")]

@@ -56,6 +56,15 @@ impl FloatMatrix {
         }
     }
 
+    /// The elements as they are stored, row after row, sharing the memory.
+    pub fn stored(&self) -> (DType, Buffer) {
+        match &self.elements {
+            Elements::F32(elements) => (DType::F32, elements.bytes()),
+            Elements::F16(elements) => (DType::F16, elements.bytes()),
+            Elements::BF16(elements) => (DType::BF16, elements.bytes()),
+        }
+    }
+
     /// Widens row `row` into `out` (`cols` elements).
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
         fn widen<W: Weight>(row: &[W], out: &mut [f32]) {
@@ -149,6 +158,8 @@ mod tests {
             assert_eq!(out, expected);
             let kernels = FloatKernels::new(Isa::Scalar).unwrap();
             matrix.release_rows(0..1);
+            let (dtype, bytes) = matrix.stored();
+            assert_eq!(bytes.len(), w.len() * dtype.size_bytes());
             assert_eq!(matrix.row_dot(&kernels, 1, &x[3..]), expected[3]);
             let mut row = [0.0; 3];
             matrix.read_row(1, &mut row);

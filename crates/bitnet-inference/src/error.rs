@@ -203,6 +203,9 @@ pub enum Error {
         /// The fact.
         reason: String,
     },
+    /// There is no Metal device, or it failed.
+    #[error(transparent)]
+    Metal(#[from] bitnet_metal::Error),
     /// What runs a model cannot do this.
     #[error("the device cannot {what}")]
     Unsupported {

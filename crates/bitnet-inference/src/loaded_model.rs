@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use bitnet_core::{Device, ThreadPool};
 
-use crate::backend::Backend;
-use crate::backend::cpu::{CpuBackend, CpuOptions};
+use crate::backend::cpu::CpuOptions;
+use crate::backend::{Backend, FallbackBackend, backends};
 use crate::chat::{ChatTemplate, Message};
 use crate::checkpoint::{Checkpoint, GgufOptions};
 use crate::config::{ActivationMode, ModelConfig};
@@ -38,6 +38,9 @@ pub struct LoadOptions {
     pub adapter: Option<PathBuf>,
 }
 
+/// The backend of a model, and what that falls back to, one by one.
+type Backends = Vec<Arc<dyn Backend>>;
+
 /// A model that is ready to run.
 #[derive(Debug)]
 pub struct LoadedModel {
@@ -47,6 +50,8 @@ pub struct LoadedModel {
     tokenizer: Option<Tokenizer>,
     template: ChatTemplate,
     backend: Arc<dyn Backend>,
+    /// The same, and what it falls back to, one by one.
+    backends: Backends,
     /// What to say where text is asked of a checkpoint without a tokenizer.
     no_tokenizer: (PathBuf, &'static str),
     /// How texts become vectors.
@@ -71,9 +76,7 @@ impl LoadedModel {
 
     /// Prepares the model of a checkpoint.
     pub fn from_checkpoint(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Arc<Self>> {
-        Self::from_checkpoint_on(checkpoint, options, |model, pool| match options.device {
-            Device::Auto | Device::Cpu => Ok(Arc::new(CpuBackend::new(model, pool, &options.cpu)?)),
-        })
+        Self::prepared(checkpoint, options, |model, pool| backends(options.device, options.cpu, model, &pool))
     }
 
     /// Loads the model of a checkpoint, which `prepare` makes a backend of, whatever the device of `options`.
@@ -81,6 +84,15 @@ impl LoadedModel {
         checkpoint: &Checkpoint,
         options: &LoadOptions,
         prepare: impl FnOnce(Model, Arc<ThreadPool>) -> Result<Arc<dyn Backend>>,
+    ) -> Result<Arc<Self>> {
+        Self::prepared(checkpoint, options, |model, pool| Ok(vec![prepare(model, pool)?]))
+    }
+
+    /// Loads the model of a checkpoint, which `prepare` makes backends of: the one to use, and what that falls back to.
+    fn prepared(
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        prepare: impl FnOnce(Model, Arc<ThreadPool>) -> Result<Backends>,
     ) -> Result<Arc<Self>> {
         options.cpu.check()?;
         let pool = Arc::new(ThreadPool::new(options.threads.unwrap_or_else(ThreadPool::default_threads))?);
@@ -90,7 +102,11 @@ impl LoadedModel {
             let loaded = load(checkpoint, pool, options, prepare);
             (tokenizer.join().unwrap_or_else(|panic| resume_unwind(panic)), loaded)
         });
-        let (config, mut summary, backend) = loaded?;
+        let (config, mut summary, backends) = loaded?;
+        let backend =
+            backends.iter().rev().cloned().reduce(|second, first| -> Arc<dyn Backend> {
+                Arc::new(FallbackBackend::new(first, second))
+            });
         let tokenizer = tokenizer?;
         let template = ChatTemplate::read(checkpoint)?;
         summary.describe_text(tokenizer.as_ref(), template.is_present());
@@ -100,7 +116,8 @@ impl LoadedModel {
             summary,
             tokenizer,
             template,
-            backend,
+            backend: backend.expect("a backend for the model"),
+            backends,
             no_tokenizer,
             pooling: AskedPooling::read(checkpoint)?,
             step_times: StepTimes::default(),
@@ -130,6 +147,11 @@ impl LoadedModel {
     /// The same, to be kept.
     pub fn shared_backend(&self) -> Arc<dyn Backend> {
         Arc::clone(&self.backend)
+    }
+
+    /// What an engine runs the model on, and what it falls back to, one by one.
+    pub(crate) fn backends(&self) -> Vec<Arc<dyn Backend>> {
+        self.backends.clone()
     }
 
     /// What the model is and what it costs to run.
@@ -256,8 +278,8 @@ fn load(
     checkpoint: &Checkpoint,
     pool: Arc<ThreadPool>,
     options: &LoadOptions,
-    prepare: impl FnOnce(Model, Arc<ThreadPool>) -> Result<Arc<dyn Backend>>,
-) -> Result<(ModelConfig, Summary, Arc<dyn Backend>)> {
+    prepare: impl FnOnce(Model, Arc<ThreadPool>) -> Result<Backends>,
+) -> Result<(ModelConfig, Summary, Backends)> {
     let mut model = Model::load(checkpoint, &pool)?;
     if let Some(mode) = options.activations {
         model.set_activations(mode);

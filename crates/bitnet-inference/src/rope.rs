@@ -72,6 +72,11 @@ impl RopeTable {
         self.values.len() / self.head_dim()
     }
 
+    /// All of it, `[positions, head_dim]`: the cosines of a position, then its sines.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// Rotates one head at `position`: pairs are element `i` and `i + head_dim / 2`.
     pub fn rotate(&self, position: usize, head: &mut [f32]) {
         let (cos, sin) = self.at(position);

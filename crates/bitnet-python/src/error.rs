@@ -1,9 +1,10 @@
 //! Rust errors as the exceptions of `bitnet_rust._errors`.
 
-use std::io::ErrorKind;
+use std::io;
 use std::path::Path;
 
 use bitnet_inference::Error;
+use bitnet_inference::monitor::ErrorKind;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -97,7 +98,8 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::Stopped { .. } | Error::Unsupported { .. } => "BitNetError",
         Error::Hub { .. } => "HubError",
         Error::OutOfMemory { .. } | Error::ModelCacheFull { .. } => "OutOfMemoryError",
-        Error::Backend { .. } => "DeviceError",
+        Error::Metal(_) if error.kind() == ErrorKind::OutOfMemory => "OutOfMemoryError",
+        Error::Backend { .. } | Error::Metal(_) => "DeviceError",
         Error::QueueFull { .. } => "QueueFullError",
         Error::EngineClosed => "EngineClosedError",
     };
@@ -176,10 +178,10 @@ fn quant_class(error: &bitnet_quant::Error) -> &'static str {
 }
 
 /// `OSError(errno, strerror, filename)` of the class that fits.
-fn io_exception(py: Python<'_>, path: &Path, source: &std::io::Error) -> PyErr {
+fn io_exception(py: Python<'_>, path: &Path, source: &io::Error) -> PyErr {
     let class = match source.kind() {
-        ErrorKind::NotFound => "MissingFileError",
-        ErrorKind::PermissionDenied => "FilePermissionError",
+        io::ErrorKind::NotFound => "MissingFileError",
+        io::ErrorKind::PermissionDenied => "FilePermissionError",
         _ => "FileError",
     };
     match source.raw_os_error() {

@@ -35,13 +35,14 @@ pub(crate) struct Model {
 /// Load a model: the embedded bitnet-tiny for None, a folder, a GGUF file, or a hub id such as
 /// microsoft/bitnet-b1.58-2B-4T.
 ///
-/// device is "auto" or "cpu"; threads defaults to the physical cores this process may use. kv_cache is the type of keys
-/// and values, "f32" (loses nothing), "f16" or "int8"; packing that of ternary weights, "bits2" or "base3", by default
-/// the faster one. gguf decides what a GGUF file leaves open, "activation=silu,i2_s=64,pre=qwen2,pooling=last" or a part
+/// device is "auto", "cpu" or "metal", the GPU of a Mac; auto takes Metal where there is one that gives the results of the
+/// CPU. threads defaults to the physical cores this process may use. kv_cache is the type of keys and values, "f32"
+/// (loses nothing), "f16" or "int8"; packing that of ternary weights on the CPU, "bits2" or "base3", by default the
+/// faster one. gguf decides what a GGUF file leaves open, "activation=silu,i2_s=64,pre=qwen2,pooling=last" or a part
 /// of it; the decisions of summary() say what was. activations is what ternary weights multiply, "int8" or "float", by
 /// default what the checkpoint says. adapter is a folder with the adapter_config.json and adapter_model.safetensors of
 /// LoRA, which runs beside the model. parts are ModelParts that run the layers one after another, with the same results.
-/// Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError, HubError, OptionError.
+/// Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError, HubError, OptionError, DeviceError.
 #[pyfunction]
 #[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None, gguf = "",
                     activations = None, adapter = None, parts = None))]

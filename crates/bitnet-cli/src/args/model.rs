@@ -25,7 +25,7 @@ pub(crate) struct ModelArgs {
     /// Number of threads [default: the physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     threads: Option<usize>,
-    /// Where to run: auto or cpu
+    /// Where to run: auto, cpu or metal
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Device,
     #[command(flatten)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bitnet_benchmarks::Synthetic;
+use bitnet_core::Device;
 use bitnet_inference::convert::{HeadType, Target};
 use bitnet_quant::Precision;
 use clap::Args as ClapArgs;
@@ -92,6 +93,9 @@ pub(crate) struct BenchArgs {
     /// Times each test is run, after one run to warm up
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = count, allow_negative_numbers = true)]
     pub(crate) repetitions: usize,
+    /// Where to run: cpu, metal, or auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: Device,
     #[command(flatten)]
     pub(crate) cpu: CpuArgs,
     #[command(flatten)]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use bitnet_benchmarks::Row;
-use bitnet_core::Isa;
+use bitnet_core::{Device, Isa};
 
 use crate::cpu;
 
@@ -25,9 +25,11 @@ const COLUMNS: [(&str, usize); 14] = [
 ];
 
 /// The machine, and the heads of the columns.
-pub(super) fn header(isa: Isa) -> String {
+pub(super) fn header(isa: Isa, device: Device) -> String {
     let cpu = cpu::name().map_or_else(String::new, |name| name + ", ");
-    format!("{cpu}{isa}\n\n") + &cells(COLUMNS.map(|(name, _)| name.to_owned()))
+    // The bandwidth and the peak are those of the CPU all the same.
+    let device = if device == Device::Cpu { String::new() } else { format!("; on {device}") };
+    format!("{cpu}{isa}{device}\n\n") + &cells(COLUMNS.map(|(name, _)| name.to_owned()))
 }
 
 /// A result.
@@ -90,7 +92,7 @@ mod tests {
             down_input_share: Some(0.125),
             rescored_rows_per_token: None,
         };
-        let header = header(Isa::Scalar);
+        let header = header(Isa::Scalar, Device::Cpu);
         let line = line(&row);
         assert_eq!(header.lines().last().unwrap().len(), line.trim_end().len());
         let cells: Vec<&str> = line.split_whitespace().collect();

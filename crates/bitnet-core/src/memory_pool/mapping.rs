@@ -49,6 +49,8 @@ mod map {
             #[cfg(target_os = "linux")]
             // Where it is not allowed, small pages do.
             drop(self.0.advise(memmap2::Advice::HugePage));
+            #[cfg(not(target_os = "linux"))]
+            let _ = &self.0;
         }
 
         #[cfg_attr(target_os = "linux", expect(unsafe_code, reason = "takes memory away"))]
@@ -57,7 +59,7 @@ mod map {
             // SAFETY: private memory becomes zeros, which are as good as any plain data. Failing keeps it.
             drop(unsafe { self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len) });
             #[cfg(not(target_os = "linux"))]
-            let _ = (offset, len);
+            let _ = (&self.0, offset, len);
         }
 
         pub(super) fn as_mut_ptr(&self) -> *mut u8 {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::PAGE;
+use crate::config::ModelConfig;
 use crate::{Error, Result};
 
 /// The type of the elements of a KV cache.
@@ -37,6 +39,17 @@ impl KvType {
             Self::F16 => 2,
             Self::I8 => 1,
         }
+    }
+
+    /// Bytes of keys and values of one position of a head, scales included.
+    pub(crate) fn position_bytes(self, head_dim: usize) -> usize {
+        let scale = if self == Self::I8 { size_of::<f32>() } else { 0 };
+        2 * (self.size_bytes() * head_dim + scale)
+    }
+
+    /// Bytes of keys and values of a page of a model.
+    pub(crate) fn page_bytes(self, config: &ModelConfig) -> usize {
+        PAGE * config.layers * config.kv_heads * self.position_bytes(config.head_dim)
     }
 }
 

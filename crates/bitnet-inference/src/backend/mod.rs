@@ -5,11 +5,15 @@ pub mod cpu;
 mod cut;
 #[cfg(test)]
 pub(crate) mod delegate;
+mod fallback;
 mod guard;
 pub mod hybrid;
 mod keep;
 mod kv_type;
+pub mod metal;
+mod on_demand;
 mod page;
+mod selection;
 mod sequence;
 mod traffic;
 mod work;
@@ -19,9 +23,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use cut::{Adjustment, Candidate, Cut, TokenMask};
+pub use fallback::FallbackBackend;
 pub(crate) use guard::guard;
 pub use kv_type::KvType;
+pub use on_demand::OnDemandBackend;
 pub use page::{PAGE, Page};
+pub use selection::backends;
 pub use sequence::Sequence;
 pub use traffic::Traffic;
 pub use work::{Choice, Limits, Work};

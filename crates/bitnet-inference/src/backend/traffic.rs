@@ -1,4 +1,4 @@
-//! What a sequence reads from memory, counted as it runs.
+//! What a sequence costs, counted as it runs: what it reads from memory, and the time of a device.
 
 /// Counters of a sequence, from its start. The difference of two is the cost of what lies between;
 /// the sum is that of two sequences.
@@ -18,6 +18,8 @@ pub struct Traffic {
     pub scored_rows: u64,
     /// Those that were computed again exactly.
     pub rescored_rows: u64,
+    /// Nanoseconds that a device with a clock of its own computed, by that clock; 0 on the CPU.
+    pub device_ns: u64,
 }
 
 impl std::ops::Sub for Traffic {
@@ -32,6 +34,7 @@ impl std::ops::Sub for Traffic {
             down_columns: self.down_columns - earlier.down_columns,
             scored_rows: self.scored_rows - earlier.scored_rows,
             rescored_rows: self.rescored_rows - earlier.rescored_rows,
+            device_ns: self.device_ns - earlier.device_ns,
         }
     }
 }
@@ -48,6 +51,7 @@ impl std::ops::Add for Traffic {
             down_columns: self.down_columns + other.down_columns,
             scored_rows: self.scored_rows + other.scored_rows,
             rescored_rows: self.rescored_rows + other.rescored_rows,
+            device_ns: self.device_ns + other.device_ns,
         }
     }
 }

@@ -71,11 +71,11 @@ impl Cancellation {
 }
 
 impl InferenceEngine {
-    /// Starts an engine on the backend of the model.
+    /// Starts an engine on the backend of the model, and on the CPU when the device of that fails.
     ///
     /// Errors: [`Error::InvalidOption`].
     pub fn new(model: Arc<LoadedModel>, options: EngineOptions) -> Result<Self> {
-        let backends = vec![model.shared_backend()];
+        let backends = model.backends();
         Self::with_backends(model, backends, options)
     }
 

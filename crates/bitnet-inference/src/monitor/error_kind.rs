@@ -84,9 +84,11 @@ impl Error {
             Self::InvalidOption { .. } | Self::Constraint { .. } => ErrorKind::Option,
             Self::Stopped { .. } => ErrorKind::Stopped,
             Self::Hub { .. } => ErrorKind::Hub,
-            Self::OutOfMemory { .. } | Self::ModelCacheFull { .. } => ErrorKind::OutOfMemory,
+            Self::OutOfMemory { .. }
+            | Self::ModelCacheFull { .. }
+            | Self::Metal(bitnet_metal::Error::OutOfMemory { .. }) => ErrorKind::OutOfMemory,
             Self::NotFinite { .. } => ErrorKind::NotFinite,
-            Self::Backend { .. } | Self::Unsupported { .. } => ErrorKind::Device,
+            Self::Backend { .. } | Self::Metal(_) | Self::Unsupported { .. } => ErrorKind::Device,
             Self::QueueFull { .. } | Self::EngineClosed => ErrorKind::Engine,
         }
     }

@@ -1,7 +1,7 @@
 //! Where the time of a forward pass goes, layer by layer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -48,6 +48,11 @@ impl LayerTimes {
         self.is_on.load(Relaxed)
     }
 
+    /// Adds what a device measured by its own clock to a half of `layer`, which there must be.
+    pub fn add(&self, layer: usize, half: Half, time: Duration) {
+        self.ns[layer][half as usize].fetch_add(time.as_nanos() as u64, Relaxed);
+    }
+
     /// A clock for one forward pass, which starts in front of the first layer.
     pub fn clock(&self) -> LayerClock<'_> {
         LayerClock(self.is_on().then(|| (self, Instant::now())))
@@ -69,7 +74,7 @@ impl LayerClock<'_> {
     pub fn lap(&mut self, layer: usize, half: Half) {
         if let Some((times, last)) = &mut self.0 {
             let now = Instant::now();
-            times.ns[layer][half as usize].fetch_add((now - *last).as_nanos() as u64, Relaxed);
+            times.add(layer, half, now - *last);
             *last = now;
         }
     }

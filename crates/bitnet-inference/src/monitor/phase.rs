@@ -58,6 +58,7 @@ pub(super) struct PhaseCounters {
     decode_tokens: AtomicU64,
     weight_bytes: AtomicU64,
     kv_bytes: AtomicU64,
+    device_ns: AtomicU64,
     durations: Histogram,
 }
 
@@ -68,6 +69,7 @@ impl PhaseCounters {
             decode_tokens: AtomicU64::new(0),
             weight_bytes: AtomicU64::new(0),
             kv_bytes: AtomicU64::new(0),
+            device_ns: AtomicU64::new(0),
             durations: Histogram::new(),
         }
     }
@@ -77,6 +79,7 @@ impl PhaseCounters {
         self.decode_tokens.fetch_add(step.decode_tokens as u64, Relaxed);
         self.weight_bytes.fetch_add(step.traffic.weight_bytes, Relaxed);
         self.kv_bytes.fetch_add(step.traffic.kv_bytes, Relaxed);
+        self.device_ns.fetch_add(step.traffic.device_ns, Relaxed);
         self.durations.record_duration(step.duration);
     }
 
@@ -93,6 +96,7 @@ impl PhaseCounters {
             prefill_tokens,
             decode_tokens,
             busy_s: step_s.sum(),
+            device_s: self.device_ns.load(Relaxed) as f64 / 1e9,
             tokens_per_s: ratio(tokens, step_s.sum()),
             weight_bytes,
             kv_bytes,
@@ -114,6 +118,8 @@ pub struct PhaseFigures {
     pub decode_tokens: u64,
     /// Sum of the durations of the steps.
     pub busy_s: f64,
+    /// What of it a device with a clock of its own computed, by that clock; 0 on the CPU.
+    pub device_s: f64,
     /// `(prefill_tokens + decode_tokens) / busy_s`.
     pub tokens_per_s: Option<f64>,
     /// Bytes of weights that were read.

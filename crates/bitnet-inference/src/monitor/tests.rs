@@ -19,7 +19,7 @@ fn step(prefill_tokens: usize, decode_tokens: usize, sequences: usize, ms: u64) 
         sequences,
         capacity: 8,
         duration: Duration::from_millis(ms),
-        traffic: Traffic { weight_bytes: 1000, kv_bytes: 200, ..Traffic::default() },
+        traffic: Traffic { weight_bytes: 1000, kv_bytes: 200, device_ns: 500_000_000, ..Traffic::default() },
         queue_depth: 3,
         kv_pages_used: 5,
         kv_pages_total: 16,
@@ -37,6 +37,7 @@ fn steps_are_told_apart_by_what_they_do() {
     let s = monitor.snapshot();
     assert_eq!((s.prefill.steps, s.decode.steps, s.mixed.steps), (1, 2, 1));
     assert_eq!((s.decode.decode_tokens, s.decode.weight_bytes, s.decode.kv_bytes), (6, 2000, 400));
+    assert_eq!((s.prefill.device_s, s.decode.device_s), (0.5, 1.0));
     assert_eq!((s.mixed.prefill_tokens, s.mixed.decode_tokens), (30, 4));
     assert_close(s.prefill.tokens_per_s, 2000.0);
     assert_close(s.decode.tokens_per_s, 150.0);

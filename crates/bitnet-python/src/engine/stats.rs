@@ -70,6 +70,8 @@ pub(crate) struct PhaseStats {
     decode_tokens: u64,
     /// Sum of the durations of the steps.
     busy_s: f64,
+    /// What of it a GPU computed, by its own clock; 0 on the CPU.
+    device_s: f64,
     /// (prefill_tokens + decode_tokens) / busy_s.
     tokens_per_s: Option<f64>,
     /// Bytes of weights that were read.
@@ -222,6 +224,7 @@ impl PhaseStats {
             prefill_tokens: figures.prefill_tokens,
             decode_tokens: figures.decode_tokens,
             busy_s: figures.busy_s,
+            device_s: figures.device_s,
             tokens_per_s: figures.tokens_per_s,
             weight_bytes: figures.weight_bytes,
             kv_bytes: figures.kv_bytes,

@@ -22,7 +22,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bitnet_core::tensor::{Scalar, with_threads};
-use bitnet_core::{DType, ThreadPool};
+use bitnet_core::{DType, Device, ThreadPool};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyTuple};
@@ -223,7 +223,7 @@ impl Tensor {
     /// two bits each; such a tensor has no views, and a product with i8: w @ x. Raises DTypeError, QuantizationError.
     fn to(&self, py: Python<'_>, target: &Bound<'_, PyAny>) -> Result<Self, Failure> {
         let name = target.extract::<String>().unwrap_or_default();
-        if name.parse::<bitnet_core::Device>().is_ok() {
+        if matches!(name.parse(), Ok(Device::Auto | Device::Cpu)) {
             return Ok(self.clone());
         }
         let dtype = dtype(target)?;

@@ -201,6 +201,7 @@ fn traffic(bench: &Bench<'_>) -> Verdict {
             (now.down_columns, before.down_columns),
             (now.scored_rows, before.scored_rows),
             (now.rescored_rows, before.rescored_rows),
+            (now.device_ns, before.device_ns),
         ];
         ensure(counts.iter().all(|(now, before)| now >= before), || format!("{now:?} after {before:?}"))?;
         before = now;

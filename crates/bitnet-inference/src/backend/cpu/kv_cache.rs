@@ -154,11 +154,6 @@ impl Store {
 }
 
 impl KvCache {
-    /// Bytes of keys and values of a page.
-    pub(super) fn page_bytes(config: &ModelConfig, kind: KvType) -> usize {
-        PAGE * config.layers * config.kv_heads * position_bytes(kind, config.head_dim)
-    }
-
     /// Errors: those of the pool, for more pages than there is memory: without them a context that a config only claims
     /// would abort the process.
     pub(super) fn new(config: &ModelConfig, kind: KvType, pages: usize) -> Result<Self> {
@@ -197,7 +192,7 @@ impl KvCache {
             Store::F16(_) => KvType::F16,
             Store::I8(..) => KvType::I8,
         };
-        position_bytes(kind, self.head_dim)
+        kind.position_bytes(self.head_dim)
     }
 
     /// Writes the keys and values (`[kv_heads * head_dim]` each) of one token of one layer to place `slot` of a page.
@@ -303,10 +298,4 @@ fn fill<T: bytemuck::Pod>(values: &mut [T], bytes: &mut &[u8]) {
     let (front, rest) = bytes.split_at(size_of_val(values));
     bytemuck::cast_slice_mut(values).copy_from_slice(front);
     *bytes = rest;
-}
-
-/// Bytes of keys and values of one position of one head.
-fn position_bytes(kind: KvType, head_dim: usize) -> usize {
-    let scale = if kind == KvType::I8 { size_of::<f32>() } else { 0 };
-    2 * (kind.size_bytes() * head_dim + scale)
 }

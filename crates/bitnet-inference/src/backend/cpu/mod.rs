@@ -114,7 +114,7 @@ impl Backend for CpuBackend {
     }
 
     fn page_bytes(&self, kv_type: KvType) -> usize {
-        KvCache::page_bytes(&self.model.config, kv_type)
+        kv_type.page_bytes(&self.model.config)
     }
 
     fn open(&self, limits: Limits, kv_type: KvType) -> Result<Box<dyn Session>> {

@@ -71,6 +71,12 @@ pub(super) const ENGINE: &[Family<Snapshot>] = &[
         write: |s, to| by_phase(s, |phase, p| to.histogram(&[phase], &p.step_s, nanoseconds())),
     },
     Family {
+        name: "bitnet_device_seconds_total",
+        kind: Type::Counter,
+        help: "Time that a GPU computed by its own clock, by what its steps do.",
+        write: |s, to| by_phase(s, |phase, p| to.value(&[phase], p.device_s)),
+    },
+    Family {
         name: "bitnet_tokens_total",
         kind: Type::Counter,
         help: "Tokens of prompts read (prefill) and tokens decoded (decode), by what their steps do.",

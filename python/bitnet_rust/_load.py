@@ -46,8 +46,8 @@ def load(
 ) -> Model | MlxModel:
     """Load a model: the embedded bitnet-tiny for None, a folder, a GGUF file, or a hub id.
 
-    device is "auto" or "cpu", or "mlx" for a bitnet_rust.mlx.MlxModel, which takes a path and kv_cache
-    alone; threads defaults to the physical cores this process may use. kv_cache is the type of keys and
+    device is "auto" (Metal where its results are right, else the CPU), "cpu" or "metal", or "mlx" for a
+    bitnet_rust.mlx.MlxModel, which takes a path and kv_cache alone; threads defaults to the physical cores this process may use. kv_cache is the type of keys and
     values, "f32" (loses nothing), "f16" or "int8"; packing that of ternary weights, "bits2" or "base3", by
     default the faster one. gguf decides what a GGUF file leaves open,
     "activation=silu,i2_s=64,pre=qwen2,pooling=last" or a part of it; the decisions of summary() say what

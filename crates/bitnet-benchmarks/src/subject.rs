@@ -44,13 +44,10 @@ impl Subject {
         drop(checkpoint);
         let is_ternary = |linear: &&Linear| matches!(linear, Linear::Ternary(_));
         let linears = model.blocks.iter().flat_map(Block::linears);
-        Ok(Self {
-            pool: Arc::clone(&pool),
-            vocab_size: model.config.vocab_size,
-            context_length: model.config.context_length,
-            macs_per_token: linears.filter(is_ternary).map(Linear::weights).sum(),
-            backend: backends(device, *options, model, &pool)?.swap_remove(0),
-        })
+        let macs_per_token = linears.filter(is_ternary).map(Linear::weights).sum();
+        let (vocab_size, context_length) = (model.config.vocab_size, model.config.context_length);
+        let backend = backends(device, *options, model, &pool)?.swap_remove(0);
+        Ok(Self { backend, pool, vocab_size, context_length, macs_per_token })
     }
 
     /// Starts a sequence of at most `capacity` tokens.

@@ -47,13 +47,14 @@ def load(
     """Load a model: the embedded bitnet-tiny for None, a folder, a GGUF file, or a hub id.
 
     device is "auto" (Metal where its results are right, else the CPU), "cpu" or "metal", or "mlx" for a
-    bitnet_rust.mlx.MlxModel, which takes a path and kv_cache alone; threads defaults to the physical cores this process may use. kv_cache is the type of keys and
-    values, "f32" (loses nothing), "f16" or "int8"; packing that of ternary weights, "bits2" or "base3", by
-    default the faster one. gguf decides what a GGUF file leaves open,
-    "activation=silu,i2_s=64,pre=qwen2,pooling=last" or a part of it; the decisions of summary() say what
-    was. activations is what ternary weights multiply, "int8" or "float", by default what the checkpoint
-    says. adapter is a folder with the adapter_config.json and adapter_model.safetensors of LoRA, which runs
-    beside the model. parts are ModelParts that run the layers one after another, with the same results.
+    bitnet_rust.mlx.MlxModel, which takes a path and kv_cache alone; threads defaults to the physical
+    cores this process may use. kv_cache is the type of keys and values, "f32" (loses nothing), "f16" or
+    "int8"; packing that of ternary weights, "bits2" or "base3", by default the faster one. gguf decides
+    what a GGUF file leaves open, "activation=silu,i2_s=64,pre=qwen2,pooling=last" or a part of it; the
+    decisions of summary() say what was. activations is what ternary weights multiply, "int8" or "float",
+    by default what the checkpoint says. adapter is a folder with the adapter_config.json and
+    adapter_model.safetensors of LoRA, which runs beside the model. parts are ModelParts that run the
+    layers one after another, with the same results.
     Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError, HubError, OptionError;
     ImportError where MLX is asked for and missing.
     """

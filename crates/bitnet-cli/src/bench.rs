@@ -28,14 +28,15 @@ pub(crate) fn bench(mut args: BenchArgs) -> Result<(), Failure> {
     }
     let isa = Isa::selected()?;
     let meter = Arc::new(meter(&args, isa)?);
-    if !args.json {
-        output::text(&table::header(isa, args.device))?;
-    }
     let mut rows = Vec::new();
     for &threads in &args.threads {
         peak_memory::reset();
         let subject = load(&args, threads)?;
         check_context(&tests, subject.context_length)?;
+        // Not before there is a model: where it is refused, that is all there is to say.
+        if rows.is_empty() && !args.json {
+            output::text(&table::header(isa, args.device))?;
+        }
         for test in &tests {
             let mut row = measure(*test, &subject, &meter, args.repetitions)?;
             row.batch_speedup = batch_speedup(*test, &row, &rows);

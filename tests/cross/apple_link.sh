@@ -41,7 +41,8 @@ stub "$work/lib/libobjc.tbd" /usr/lib/libobjc.A.dylib _objc_msgSend _objc_retain
 deps=$work/target/$target/debug/deps
 rm -f "$deps"/bitnet_metal-*
 flags="--sysroot=$sysroot -Clink-arg=-F$work/frameworks -Clink-arg=-L$work/lib"
-PATH=$venv/bin:/usr/bin:$PATH CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS=$flags \
+# What is linked need not be fast.
+PATH=$venv/bin:/usr/bin:$PATH CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS=$flags \
     "$venv/bin/cargo-zigbuild" zigbuild --locked --target "$target" --target-dir "$work/target" \
     -p bitnet-metal --lib --tests
 linked=$(find "$deps" -name 'bitnet_metal-*' ! -name '*.*' -type f)

@@ -221,6 +221,10 @@ mod tests {
         fn read_page(&self, page: Page, bytes: &mut Vec<u8>) -> Result<()> {
             self.inner.read_page(page, bytes)
         }
+
+        fn write_page(&mut self, page: Page, bytes: &[u8]) -> Result<()> {
+            self.inner.write_page(page, bytes)
+        }
     }
 
     fn out_of_memory() -> Result<()> {

@@ -11,21 +11,29 @@ work=target/cross
 export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=0
 
 # Every check enters itself here when it has passed.
-all=("ARM max" "ARM neoverse-n1" "ARM cortex-a72" "Apple" "Metal")
+all=("ARM max" "ARM neoverse-n1" "ARM cortex-a72" "Apple" "Apple link" "Metal" "Metal host")
 passed=()
 
 metal() {
     echo "== Metal kernels on the CPU"
     metal/host/check.sh
     passed+=("Metal")
+    echo "== The host of the Metal kernels, on the same"
+    mkdir -p "$work"
+    metal/host/build.sh "$PWD/$work/metal.so"
+    # By the toolchain of everything else.
+    local test=(env -u RUSTC -u RUSTC_BOOTSTRAP BITNET_METAL_HARNESS="$PWD/$work/metal.so" "${CARGO:-cargo}" test --locked)
+    "${test[@]}" -p bitnet-metal --features harness
+    "${test[@]}" -p bitnet-inference --features metal-harness --test metal
+    passed+=("Metal host")
 }
 
 if ! command -v apt-get >/dev/null || [ "$(uname -m)" != x86_64 ]; then
-    echo "skipped ${all[0]}, ${all[1]}, ${all[2]}, ${all[3]}: they need Debian on x86-64" >&2
+    echo "skipped ${all[*]:0:5}: they need Debian on x86-64" >&2
     if command -v "${CLANG:-clang++-22}" >/dev/null; then
         metal
     else
-        echo "skipped Metal: it needs clang 22; CLANG may name another" >&2
+        echo "skipped ${all[*]:5}: they need clang 22; CLANG may name another" >&2
     fi
     exit 0
 fi
@@ -92,6 +100,9 @@ export CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS=--sysroot=$apple_sysroot
 PATH=/usr/bin:$PATH /usr/bin/cargo clippy --target "$apple" --target-dir "$work/apple" --no-default-features \
     -p bitnet-core -p bitnet-quant -p bitnet-metal -p bitnet-inference -- -D warnings
 passed+=("Apple")
+echo "== Apple, linked"
+tests/cross/apple_link.sh "$apple_sysroot"
+passed+=("Apple link")
 metal
 
 if [ "${passed[*]}" != "${all[*]}" ]; then

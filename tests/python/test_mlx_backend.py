@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,3 +156,16 @@ def test_what_mlx_has_not_is_an_option_error(
 ) -> None:
     with pytest.raises(bn.OptionError, match=message):
         load(tiny)
+
+
+@pytest.mark.parametrize("how", ["engine", "model"])
+def test_what_is_left_open_ends_with_the_interpreter(tiny: Path, how: str) -> None:
+    program = {
+        "engine": "e = bn.Engine(bn.load(p), backend=MlxBackend(p)); e.submit('A', max_tokens=3).result()",
+        "model": "m = bn.load(p, device='mlx'); m.generate('It is', max_tokens=3)",
+    }[how]
+    imports = "import sys, bitnet_rust as bn; from bitnet_rust.mlx import MlxBackend; p = sys.argv[1]\n"
+    done = subprocess.run(
+        [sys.executable, "-c", imports + program, str(tiny)], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")

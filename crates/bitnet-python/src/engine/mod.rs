@@ -6,9 +6,10 @@ mod options;
 mod process;
 mod progress;
 mod running;
+mod slot;
 mod stats;
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bitnet_inference::engine::Request;
@@ -21,6 +22,7 @@ pub(crate) use self::notifier::stop_notifiers;
 use self::options::{engine_options, model_of, prompts_of, request_of, samples};
 use self::process::{check_process, detached, wait};
 use self::running::{Running, Submission};
+use self::slot::{Slot, end_before_interpreter};
 pub(crate) use self::stats::{
     BatchStats, Distribution, EngineStats, KvPageStats, PhaseStats, PrefixCacheStats, RequestStats,
     SpeculationStats,
@@ -44,7 +46,7 @@ use crate::prompt::OwnedPrompt;
 #[pyclass(frozen, module = "bitnet_rust")]
 pub(crate) struct Engine {
     /// `None` once it is closed. Waited for without the interpreter's lock.
-    running: RwLock<Option<Running>>,
+    running: Arc<Slot>,
     description: String,
     process: u32,
 }
@@ -73,12 +75,17 @@ impl Engine {
             engine_options(max_batch, kv_memory, kv_dtype, context, [step_tokens, prefill_chunk, queue])?;
         let model = model_of(py, model)?;
         let description = format!("{:?}, max_batch {max_batch}, {kv_dtype}", model.summary().model);
+        let calls_python = backend.is_some();
         let backend = match backend {
             Some(object) => python_backend(object, &model)?,
             None => model.shared_backend(),
         };
         let running = py.detach(|| Running::start(model, backend, options))?;
-        Ok(Self { running: RwLock::new(Some(running)), description, process: std::process::id() })
+        let running = Arc::new(RwLock::new(Some(running)));
+        if calls_python {
+            end_before_interpreter(&running);
+        }
+        Ok(Self { running, description, process: std::process::id() })
     }
 
     /// Ask for a text behind prompt, a text or token ids; with n, for a list of n.

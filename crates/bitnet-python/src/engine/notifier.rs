@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use bitnet_inference::Error;
 use pyo3::prelude::*;
 
-use super::process;
 use super::progress::{Progress, Waiter};
+use super::{process, slot};
 
 /// Those that have to end before the interpreter does.
 static LIVE: Mutex<Vec<Weak<Notifier>>> = Mutex::new(Vec::new());
@@ -73,6 +73,7 @@ impl Notifier {
 /// Ends every thread that enters the interpreter. Called when it ends.
 #[pyfunction]
 pub(crate) fn stop_notifiers(py: Python<'_>) {
+    slot::end_all(py);
     process::leave_interpreter();
     py.detach(|| {
         let live = std::mem::take(&mut *LIVE.lock().unwrap_or_else(PoisonError::into_inner));

@@ -35,14 +35,16 @@ framework CoreGraphics _CGMainDisplayID
 stub "$work/lib/libobjc.tbd" /usr/lib/libobjc.A.dylib _objc_msgSend _objc_retain _objc_release _objc_autorelease \
     _objc_autoreleasePoolPush _objc_autoreleasePoolPop _objc_getClass _objc_lookUpClass _objc_getProtocol _sel_registerName \
     _objc_retainAutoreleasedReturnValue _objc_retainAutoreleaseReturnValue _objc_autoreleaseReturnValue _objc_alloc _objc_opt_class \
-    _object_getClass _class_getName _class_getSuperclass _sel_getName _sel_isEqual _objc_exception_throw
+    _object_getClass _class_getName _class_getSuperclass _class_getInstanceMethod _class_isMetaClass \
+    _method_getName _method_getTypeEncoding _sel_getName _sel_isEqual _objc_exception_throw
 
 # Linked anew, so that there is one.
 deps=$work/target/$target/debug/deps
 rm -f "$deps"/bitnet_metal-*
 flags="--sysroot=$sysroot -Clink-arg=-F$work/frameworks -Clink-arg=-L$work/lib"
-# What is linked need not be fast.
-PATH=$venv/bin:/usr/bin:$PATH CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS=$flags \
+# What is linked need not be fast, and Debian has no tool of Rust that strips it.
+PATH=$venv/bin:/usr/bin:$PATH CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_STRIP=none \
+    CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS=$flags \
     "$venv/bin/cargo-zigbuild" zigbuild --locked --target "$target" --target-dir "$work/target" \
     -p bitnet-metal --lib --tests
 linked=$(find "$deps" -name 'bitnet_metal-*' ! -name '*.*' -type f)

@@ -40,7 +40,8 @@ class MlxModel:
             )
         if kv_cache == "int8":
             raise OptionError("kv_cache is f32 or f16 on MLX, not int8")
-        self._model = bn.load(path_or_id)
+        # Not on the GPU as well.
+        self._model = bn.load(path_or_id, device="cpu")
         # Where a hub id was downloaded to.
         self.backend = MlxBackend(self._model.summary()["model"])
         self._kv_cache = kv_cache

@@ -71,6 +71,6 @@ def load(
     from bitnet_rust.mlx.mlx_model import MlxModel
 
     for name, value in options.items():
-        if value:
+        if value not in (None, ""):
             raise OptionError(f"{name} does not go with the device mlx")
     return MlxModel(path_or_id, kv_cache=kv_cache)

@@ -11,28 +11,30 @@ impl Variable {
     ///
     /// Errors: [`bitnet_core::Error::Axis`], [`bitnet_core::Error::Index`], [`bitnet_core::Error::DType`].
     pub fn take(&self, indices: &Tensor, axis: isize) -> Result<Self> {
-        self.moved(|x| x.take(indices, axis))
+        let indices = indices.clone();
+        self.moved(move |x| x.take(&indices, axis))
     }
 
     /// `out[i, .., j, .., k] = x[i, .., indices[i, .., j, .., k], .., k]`, with the index in dimension `axis`.
     ///
     /// Errors: as [`Self::take`], and [`bitnet_core::Error::Shapes`].
     pub fn gather(&self, indices: &Tensor, axis: isize) -> Result<Self> {
-        self.moved(|x| x.gather(indices, axis))
+        let indices = indices.clone();
+        self.moved(move |x| x.gather(&indices, axis))
     }
 
     /// An operation that only copies elements: the same on their places says where each gradient belongs.
-    fn moved(&self, operation: impl Fn(&Tensor) -> bitnet_core::Result<Tensor>) -> Result<Self> {
+    fn moved(
+        &self,
+        operation: impl Fn(&Tensor) -> bitnet_core::Result<Tensor> + Send + 'static,
+    ) -> Result<Self> {
         let x = self.value();
-        let y = operation(&x)?;
-        if !self.wants_gradient() {
-            return Self::constant(y);
-        }
-        let shape = x.shape().clone();
-        let places = Tensor::from_vec((0..x.len() as i64).collect(), shape.clone())?;
-        let places = operation(&places)?.to_vec::<i64>()?;
+        let (y, shape) = (operation(&x)?, x.shape().clone());
         Ok(Self::result(y, [self], move |dy, _| {
-            let mut dx = vec![0.0; shape.elements()?];
+            let len = shape.elements()?;
+            let places = Tensor::from_vec((0..len as i64).collect(), shape.clone())?;
+            let places = operation(&places)?.to_vec::<i64>()?;
+            let mut dx = vec![0.0; len];
             for (&place, dy) in places.iter().zip(&*elements(&dy)?) {
                 dx[place as usize] += dy;
             }

@@ -57,16 +57,4 @@ impl Tensor {
         let (a, b) = (a.broadcast_to(shape.clone())?, b.broadcast_to(shape)?);
         dispatch!(a.dtype(), T => choose::<T>(&condition, &a, &b))
     }
-
-    /// `min(max(x, low), high)`: no less than `low` and no more than `high`; NaN stays.
-    ///
-    /// Errors: as [`Self::add`].
-    pub fn clip<'a>(
-        &self,
-        low: Option<impl Into<Operand<'a>>>,
-        high: Option<impl Into<Operand<'a>>>,
-    ) -> Result<Self> {
-        let raised = low.map_or_else(|| Ok(self.clone()), |low| self.maximum(low))?;
-        high.map_or_else(|| Ok(raised.clone()), |high| raised.minimum(high))
-    }
 }

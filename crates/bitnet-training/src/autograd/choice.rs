@@ -43,14 +43,6 @@ impl Variable {
             Ok([wanted(wants_a, || share(&a))?, wanted(wants_b, || share(&b))?])
         })
     }
-
-    /// `min(max(x, low), high)`; the gradient of a bound is that of the elements it takes.
-    ///
-    /// Errors: as [`Self::add`].
-    pub fn clip(&self, low: Option<&Self>, high: Option<&Self>) -> Result<Self> {
-        let raised = low.map_or_else(|| Ok(self.clone()), |low| self.maximum(low))?;
-        high.map_or_else(|| Ok(raised.clone()), |high| raised.minimum(high))
-    }
 }
 
 #[cfg(test)]
@@ -86,7 +78,7 @@ mod tests {
     fn bounds_take_the_gradient_of_what_they_cut() {
         let bounds = || [(&[24][..], wave(24, 0.3)), (&[1][..], vec![-0.6]), (&[1][..], vec![0.8])];
         let exact = |x: &[Vec<f64>]| x[0].iter().map(|v| v.max(x[1][0]).min(x[2][0])).collect();
-        check(&bounds(), |x| x[0].clip(Some(&x[1]), Some(&x[2])), exact);
+        check(&bounds(), |x| x[0].maximum(&x[1])?.minimum(&x[2]), exact);
     }
 
     #[test]

@@ -81,9 +81,12 @@ test: lint test-rust test-scalar test-avx2 test-python ## Everything CI runs: li
 test-rust: $(VENV)/.base ## Rust tests on the best instruction set of this CPU
 	$(CARGO) test --workspace $(CARGO_FLAGS)
 
-# All but what knows no instruction set: schedules, sampling, files. The tests of backends compare all of them in every run.
-ISA_TESTS := --workspace --tests $(CARGO_FLAGS) -- \
-	$(addprefix --skip ,engine:: conversation:: hybrid:: sample:: monitor:: model_cache:: speculation:: convert:: verify:: report::)
+# All but what knows no instruction set: schedules, sampling, files, the command. The tests of kernels and backends compare
+# all sets in every run; `make nightly` leaves nothing out.
+ISA_TESTS := --workspace --lib $(addprefix --test ,allocations choices golden kv_cache layers memory) \
+	$(addprefix --test ,training training_golden training_oracle) $(CARGO_FLAGS) -- \
+	$(addprefix --skip ,engine:: conversation:: conformance:: fallback:: hybrid:: embed:: sample:: monitor:: model_cache::) \
+	$(addprefix --skip ,speculation:: convert:: verify:: report:: kernel::tests codec:: adapter::tests::the_contract)
 
 .PHONY: test-scalar
 test-scalar: $(VENV)/.base ## Rust tests on the scalar reference kernels
@@ -109,11 +112,12 @@ test-torch: $(TORCH_VENV)/.torch $(VENV)/.wheel-dev ## Tests beside PyTorch and 
 	$(TORCH_PY) -m pytest tests/python/test_transformers.py tests/python/test_tensor_exchange.py
 
 .PHONY: nightly
-nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more property cases, pytest's nightly marker
+nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more property cases, every test on scalar and AVX2, pytest's nightly marker
 	BITNET_NIGHTLY=1 PROPTEST_CASES=$(PROPTEST_CASES) \
 		$(CARGO) test --workspace --tests $(CARGO_FLAGS) -- --include-ignored --skip engine::tests::scheduling
 	PROPTEST_CASES=$(SCHEDULE_CASES) $(CARGO) test -p bitnet-inference --lib $(CARGO_FLAGS) engine::tests::scheduling
 	BITNET_NIGHTLY=1 BITNET_ISA=scalar $(CARGO) test -p bitnet-inference --test golden $(CARGO_FLAGS)
+	$(MAKE) test-scalar test-avx2 ISA_TESTS="--workspace --tests $(CARGO_FLAGS)"
 	BITNET_NIGHTLY=1 $(PY) -m pytest -m "nightly or not nightly" --timeout=3600
 	$(MAKE) test-torch
 	$(MAKE) sanitize

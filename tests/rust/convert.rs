@@ -22,8 +22,13 @@ fn tiny() -> PathBuf {
 /// bitnet-tiny, and the models of the shared folder where it exists.
 fn sources() -> Vec<PathBuf> {
     let shared = root().join("../shared/models");
-    let others =
-        ["bitnet-tiny-bf16", "bitnet-mini-bf16", "gguf/bitnet-tiny.tq1_0.gguf", "gguf/bitnet-tiny.i2_s.gguf"];
+    let others = [
+        "bitnet-tiny-bf16",
+        "bitnet-mini",
+        "bitnet-mini-bf16",
+        "gguf/bitnet-tiny.tq1_0.gguf",
+        "gguf/bitnet-tiny.i2_s.gguf",
+    ];
     let mut sources = vec![tiny()];
     if shared.is_dir() {
         sources.extend(others.map(|name| shared.join(name)));
@@ -84,28 +89,34 @@ fn logits(path: &Path) -> Vec<u32> {
 
 #[test]
 fn every_form_keeps_codes_and_scales_there_and_back() {
-    for source in sources() {
-        let expected = ternary(&source);
-        let folder = tempfile::tempdir().unwrap();
-        for target in Target::ALL {
-            let there = folder.path().join(target.name());
-            let converted = match try_convert(&source, &there, &ConvertOptions::new(target)) {
-                // Scales of absmean are float32; two of the GGUF types have float16 only.
-                Err(Error::Lossy { reason, .. }) => {
-                    assert!(source.ends_with("bitnet-tiny-bf16") || source.ends_with("bitnet-mini-bf16"));
-                    assert!(reason.contains("has a scale that float16 rounds"), "{reason}");
-                    assert!(target.name().starts_with("gguf-tq"), "{target}: {reason}");
-                    continue;
-                }
-                done => done.unwrap(),
-            };
-            assert_eq!(converted.ternary, expected.len());
-            assert!(ternary(&there) == expected, "{} to {target}", source.display());
-            for back in ["hf", "hf-bitlinear", "bf16", "gguf-i2_s"] {
-                let again = folder.path().join(format!("{target}-{back}"));
-                try_convert(&there, &again, &options(back)).unwrap();
-                assert!(ternary(&again) == expected, "{} to {target} to {back}", source.display());
+    std::thread::scope(|scope| {
+        for source in sources() {
+            scope.spawn(move || keeps_codes_and_scales(&source));
+        }
+    });
+}
+
+fn keeps_codes_and_scales(source: &Path) {
+    let expected = ternary(source);
+    let folder = tempfile::tempdir().unwrap();
+    for target in Target::ALL {
+        let there = folder.path().join(target.name());
+        let converted = match try_convert(source, &there, &ConvertOptions::new(target)) {
+            // Scales of absmean are float32; two of the GGUF types have float16 only.
+            Err(Error::Lossy { reason, .. }) => {
+                assert!(source.ends_with("bitnet-tiny-bf16") || source.ends_with("bitnet-mini-bf16"));
+                assert!(reason.contains("has a scale that float16 rounds"), "{reason}");
+                assert!(target.name().starts_with("gguf-tq"), "{target}: {reason}");
+                continue;
             }
+            done => done.unwrap(),
+        };
+        assert_eq!(converted.ternary, expected.len());
+        assert!(ternary(&there) == expected, "{} to {target}", source.display());
+        for back in ["hf", "hf-bitlinear", "bf16", "gguf-i2_s"] {
+            let again = folder.path().join(format!("{target}-{back}"));
+            try_convert(&there, &again, &options(back)).unwrap();
+            assert!(ternary(&again) == expected, "{} to {target} to {back}", source.display());
         }
     }
 }

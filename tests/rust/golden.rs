@@ -101,7 +101,7 @@ fn is_brief() -> bool {
 fn windows(all: usize) -> usize {
     match (is_nightly(), is_brief()) {
         (true, _) => all,
-        (false, true) => 4.min(all),
+        (false, true) => 1.min(all),
         (false, false) => 8.min(all),
     }
 }

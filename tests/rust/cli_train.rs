@@ -130,9 +130,14 @@ fn an_adapter_is_trained_and_runs_beside_its_model() {
     printed(&[&["run"], &beside[..], &["-p", "Number 7", "-n", "4"]].concat());
     let inspected = printed(&[&["inspect"], &beside[..]].concat());
     assert!(inspected.contains("rank 2, alpha 8"), "{inspected}");
+    let bench = [&["bench"], &beside[..], &["-p", "0", "-n", "2", "-r", "1", "-t", "1"]].concat();
+    let measured = printed(&[&bench[..], &["--bandwidth-mib", "1"]].concat());
+    assert!(measured.contains("tg2"), "{measured}");
     let none = files.path("none");
-    let line = refused(&["run", &tiny, "--adapter", &none, "-p", "Number"], 1);
-    assert!(line.contains("is no adapter"), "{line}");
+    for command in [&["run", "-p", "Number"][..], &["bench"]] {
+        let line = refused(&[command, &[&tiny, "--adapter", &none]].concat(), 1);
+        assert!(line.contains("is no adapter"), "{line}");
+    }
 }
 
 #[test]

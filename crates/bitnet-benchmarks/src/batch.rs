@@ -67,7 +67,7 @@ fn most_probable(candidates: &[Candidate]) -> u32 {
 mod tests {
     use std::sync::Arc;
 
-    use bitnet_core::ThreadPool;
+    use bitnet_core::{Device, ThreadPool};
     use bitnet_inference::backend::cpu::CpuOptions;
 
     use super::*;
@@ -77,7 +77,7 @@ mod tests {
     fn sequences_side_by_side_give_the_tokens_they_give_alone() {
         let pool = Arc::new(ThreadPool::new(2).unwrap());
         let checkpoint = Synthetic::TINY.checkpoint(&pool).unwrap();
-        let subject = Subject::new(checkpoint, pool, &CpuOptions::default()).unwrap();
+        let subject = Subject::new(Device::Cpu, checkpoint, None, pool, &CpuOptions::default()).unwrap();
         let prompts: Vec<u32> = (0..3 * DECODE_PROMPT as u32).map(|i| i * 7919 % 1000).collect();
         let decode = |batch: &mut Batch, prompts: &[u32]| {
             let mut next = vec![batch.read(prompts).unwrap()];

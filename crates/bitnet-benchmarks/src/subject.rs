@@ -1,10 +1,12 @@
 //! A model made ready to be measured.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bitnet_core::{Device, ThreadPool};
 use bitnet_inference::backend::cpu::CpuOptions;
 use bitnet_inference::backend::{Backend, Limits, Sequence, Session, backends};
+use bitnet_inference::model::adapter::Adapter;
 use bitnet_inference::model::{Block, Linear};
 use bitnet_inference::{Checkpoint, Model, Result};
 
@@ -23,23 +25,21 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Loads the model of a checkpoint for the threads of `pool`.
+    /// Loads the model of a checkpoint, with an adapter beside it, for a device, which does not fall back to another, or
+    /// for the threads of `pool`.
     ///
-    /// Errors: those of [`Self::on`].
-    pub fn new(checkpoint: Checkpoint, pool: Arc<ThreadPool>, options: &CpuOptions) -> Result<Self> {
-        Self::on(Device::Cpu, checkpoint, pool, options)
-    }
-
-    /// Loads the model of a checkpoint for a device, which does not fall back to another.
-    ///
-    /// Errors: those of [`Model::load`] and of the backend.
-    pub fn on(
+    /// Errors: those of [`Model::load`], of [`Adapter::open`], of [`Model::set_adapter`] and of the backend.
+    pub fn new(
         device: Device,
         checkpoint: Checkpoint,
+        adapter: Option<&Path>,
         pool: Arc<ThreadPool>,
         options: &CpuOptions,
     ) -> Result<Self> {
-        let model = Model::load(&checkpoint, &pool)?;
+        let mut model = Model::load(&checkpoint, &pool)?;
+        if let Some(path) = adapter {
+            model.set_adapter(Adapter::open(path)?)?;
+        }
         // The model keeps the tensors it shares; all else is given back.
         drop(checkpoint);
         let is_ternary = |linear: &&Linear| matches!(linear, Linear::Ternary(_));

@@ -165,7 +165,7 @@ fn read<E: From<Error>>(
 mod tests {
     use std::sync::Arc;
 
-    use bitnet_core::ThreadPool;
+    use bitnet_core::{Device, ThreadPool};
     use bitnet_inference::backend::cpu::CpuOptions;
 
     use super::*;
@@ -174,7 +174,7 @@ mod tests {
     fn subject() -> Subject {
         let pool = Arc::new(ThreadPool::new(2).unwrap());
         let checkpoint = Synthetic::TINY.checkpoint(&pool).unwrap();
-        Subject::new(checkpoint, pool, &CpuOptions::default()).unwrap()
+        Subject::new(Device::Cpu, checkpoint, None, pool, &CpuOptions::default()).unwrap()
     }
 
     #[test]

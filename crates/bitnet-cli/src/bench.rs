@@ -93,13 +93,14 @@ fn meter(args: &BenchArgs, isa: Isa) -> Result<PeakMeter, Failure> {
 fn load(args: &BenchArgs, threads: usize) -> Result<Subject, Failure> {
     let (model, synthetic): (Option<String>, Option<Synthetic>) = (args.model.clone(), args.synthetic);
     let (device, options, gguf) = (args.device, args.cpu.options(), args.gguf.options.clone());
+    let adapter = args.adapter.path.clone();
     interrupt::or_done(move || {
         let pool = Arc::new(ThreadPool::new(threads)?);
         let checkpoint = match synthetic {
             Some(synthetic) => synthetic.checkpoint(&pool)?,
             None => Checkpoint::find(model.as_deref(), &gguf)?,
         };
-        Ok(Subject::on(device, checkpoint, pool, &options)?)
+        Ok(Subject::new(device, checkpoint, adapter.as_deref(), pool, &options)?)
     })
 }
 

@@ -59,7 +59,7 @@ fn start(init: Init, teacher: Option<String>, seed: u64) -> bitnet_training::Res
     let start = match init {
         Init::Model(model) => Start::model(&find(&model)?)?,
         Init::Student(model) => Start::student(&find(&model)?)?,
-        Init::Adapter(model, lora) => Start::adapter(&find(&model)?, &lora, seed)?,
+        Init::Adapter(model, lora) => Start::adapter(find(&model)?, &lora, seed)?,
         Init::Config(path) => Start::config(&path, seed)?,
         Init::Preset(preset) => Start::preset(preset, seed)?,
     };

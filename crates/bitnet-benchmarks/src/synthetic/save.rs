@@ -80,7 +80,7 @@ fn publish(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(
 mod tests {
     use std::sync::Arc;
 
-    use bitnet_core::ThreadPool;
+    use bitnet_core::{Device, ThreadPool};
     use bitnet_inference::Checkpoint;
     use bitnet_inference::backend::cpu::CpuOptions;
 
@@ -100,7 +100,9 @@ mod tests {
         assert_eq!(names, ["config.json", "generation_config.json", "model.safetensors"]);
         let pool = Arc::new(ThreadPool::new(2).unwrap());
         let logits = |checkpoint: Checkpoint| {
-            let subject = Subject::new(checkpoint, Arc::clone(&pool), &CpuOptions::default()).unwrap();
+            let subject =
+                Subject::new(Device::Cpu, checkpoint, None, Arc::clone(&pool), &CpuOptions::default())
+                    .unwrap();
             let mut sequence = subject.start(3).unwrap();
             sequence.feed(&[1, 700, 42], 3).unwrap();
             sequence.logits(3).unwrap().to_vec()

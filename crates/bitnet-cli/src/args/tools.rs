@@ -100,6 +100,8 @@ pub(crate) struct BenchArgs {
     pub(crate) cpu: CpuArgs,
     #[command(flatten)]
     pub(crate) gguf: GgufArgs,
+    #[command(flatten)]
+    pub(crate) adapter: AdapterArgs,
     /// Memory to read while the bandwidth is measured: several times the last-level cache
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = count, allow_negative_numbers = true)]
     pub(crate) bandwidth_mib: usize,

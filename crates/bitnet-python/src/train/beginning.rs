@@ -64,7 +64,7 @@ impl Beginning {
     pub(super) fn start(&self, beside: &Beside, seed: u64) -> bitnet_training::Result<Start> {
         let find = |model: &str| Checkpoint::find(Some(model), &GgufOptions::default());
         let start = match (self, &beside.lora, &beside.teacher) {
-            (Self::Model(model), Some(lora), _) => Start::adapter(&find(model)?, lora, seed)?,
+            (Self::Model(model), Some(lora), _) => Start::adapter(find(model)?, lora, seed)?,
             (_, Some(lora), _) => {
                 let (name, expected, got) = ("lora", "None for a new model", lora.rank.to_string());
                 return Err(Error::InvalidOption { name, expected, got });

@@ -24,8 +24,10 @@ const PEAK: f32 = 2e-3;
 #[derive(Debug)]
 pub(super) struct Adaptation {
     pub(super) config: AdapterConfig,
-    /// Hash of the tensors of the model.
-    base: String,
+    /// The model.
+    pub(super) base: Checkpoint,
+    /// Hash of its tensors.
+    hash: String,
     /// Weights of the model.
     pub(super) base_weights: usize,
 }
@@ -38,16 +40,16 @@ impl Start {
     ///
     /// Errors: those of [`Model::load`] and [`Decoder::adapted`]; [`Error::InvalidOption`] for a rank or an alpha that
     /// cannot be.
-    pub fn adapter(checkpoint: &Checkpoint, options: &LoraOptions, seed: u64) -> Result<Self> {
-        let model = Model::load(checkpoint, lent_threads()?.as_ref())?;
+    pub fn adapter(checkpoint: Checkpoint, options: &LoraOptions, seed: u64) -> Result<Self> {
+        let model = Model::load(&checkpoint, lent_threads()?.as_ref())?;
         let sides = |linear: &Linear| linear.rows().min(linear.cols());
         let linears = model.blocks.iter().flat_map(bitnet_inference::model::Block::linears);
         options.check(linears.map(sides).min().unwrap_or(0))?;
         let config = options.config(checkpoint.path().display().to_string());
-        let decoder = Decoder::adapted(checkpoint, &model, &config, seed)?;
-        let adaptation = Adaptation { config, base: hash(checkpoint)?, base_weights: weights(&model) };
-        let mut start = Self::new(checkpoint, decoder, description(checkpoint)?)?;
-        start.adaptation = Some(adaptation);
+        let decoder = Decoder::adapted(&checkpoint, &model, &config, seed)?;
+        let mut start = Self::new(&checkpoint, decoder, description(&checkpoint)?)?;
+        let (hash, base_weights) = (hash(&checkpoint)?, weights(&model));
+        start.adaptation = Some(Adaptation { config, base: checkpoint, hash, base_weights });
         Ok(start)
     }
 
@@ -75,7 +77,7 @@ impl Start {
 impl Adaptation {
     /// What a run has in common with the one it continues.
     pub(super) fn describe(&self, facts: &mut Fingerprint) {
-        facts.set("the adapted model", &self.base[..12]);
+        facts.set("the adapted model", &self.hash[..12]);
         facts.set("lora", self.config.rank);
         facts.set("lora-alpha", self.config.alpha);
     }

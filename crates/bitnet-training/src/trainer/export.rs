@@ -76,7 +76,7 @@ impl Start {
 }
 
 /// Removes a folder that may be there.
-fn remove(folder: &Path) -> Result<()> {
+pub(super) fn remove(folder: &Path) -> Result<()> {
     if folder.exists() {
         atomic_folder::remove(folder)?;
     }

@@ -1,7 +1,7 @@
 //! Adapters that are trained beside a model that stays as it is.
 
 use bitnet_inference::convert::{ConvertOptions, HfForm, Target, convert};
-use bitnet_inference::{Checkpoint, LoadOptions, LoadedModel};
+use bitnet_inference::{Checkpoint, GenerateOptions, LoadOptions, LoadedModel};
 
 use super::refusals::refused;
 use super::resume::figures;
@@ -9,6 +9,7 @@ use super::*;
 use crate::autograd::Segments;
 use crate::nn::LoraOptions;
 use crate::optim::Optimizer;
+use crate::trainer::{Sample, SampleOptions};
 
 const LORA: LoraOptions = LoraOptions { rank: 2, alpha: None };
 
@@ -29,7 +30,7 @@ impl Files {
     /// A run that trains an adapter.
     fn adapter(&self, run: &str, lora: LoraOptions, steps: u64, threads: usize) -> Result<Trainer> {
         let options = TrainOptions { learning_rate: Some(2e-2), ..options(steps) };
-        self.trainer_of(Start::adapter(&self.base(3), &lora, 9)?, run, &options, threads)
+        self.trainer_of(Start::adapter(self.base(3), &lora, 9)?, run, &options, threads)
     }
 }
 
@@ -132,4 +133,24 @@ fn ranks_alphas_and_other_models_are_refused() {
     files.base(4);
     let error = refused(files.adapter("run", LORA, 2, 1));
     assert!(error.contains("the adapted model was "), "{error}");
+}
+
+#[test]
+fn samples_are_what_the_engine_writes_with_the_adapter() {
+    let files = Files::new();
+    let samples = Some(SampleOptions { every: 4, prompt: "The 7th".to_owned() });
+    let options = TrainOptions { learning_rate: Some(2e-2), samples, ..options(8) };
+    let start = Start::adapter(files.base(3), &LORA, 9).unwrap();
+    let mut trainer = files.trainer_of(start, "run", &options, 2).unwrap();
+    let done = trained(trainer.run(&mut ()).unwrap());
+    assert_eq!(done.model_step, 8);
+    let samples: Vec<Sample> = metrics::read(&files.path("run/samples.jsonl")).unwrap();
+    let [_, last] = &samples[..] else { panic!("{samples:?}") };
+    let text = |adapter| {
+        let model = engine(&files.path("packed"), adapter);
+        model.generate("The 7th", &GenerateOptions::default()).unwrap().text
+    };
+    assert_eq!((last.step, &last.text), (8, &text(Some(&done.model))));
+    assert_ne!(last.text, text(None));
+    assert!(!files.path("run/model.new").exists());
 }

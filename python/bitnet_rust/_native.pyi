@@ -107,6 +107,7 @@ def load(
     activations: Literal["int8", "float"] | None = None,
     adapter: str | PathLike[str] | None = None,
     parts: Sequence[ModelPart] | None = None,
+    prepare: bool = True,
 ) -> Model: ...
 def convert(
     source: str | PathLike[str],

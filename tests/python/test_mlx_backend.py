@@ -117,6 +117,21 @@ def test_weights_are_counted(backend: MlxBackend) -> None:
     assert backend.weight_bytes == ternary // 4 + 4 * (scales + norms + 2048 * 256)
 
 
+def test_weights_are_not_prepared_for_the_cpu_as_well(tiny: Path) -> None:
+    def taken(load: Callable[[], object]) -> int:
+        before = bn.memory_stats().live_bytes
+        kept = load()
+        taken = bn.memory_stats().live_bytes - before
+        del kept
+        return taken
+
+    backend = MlxBackend(tiny)
+    on_cpu = taken(lambda: bn.load(tiny))
+    assert on_cpu > 1 << 20
+    assert taken(lambda: bn.load(tiny, device="mlx")) < on_cpu / 10
+    assert taken(lambda: bn.Engine(tiny, backend=backend)) < on_cpu / 10
+
+
 def test_a_load_for_mlx_generates_and_streams(tiny: Path, golden: Path) -> None:
     prompt = json.loads((golden / "bitnet-tiny.json").read_text())["prompts"][0]
     model = bn.load(tiny, device="mlx")

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::backend::OnDemandBackend;
 use crate::checkpoint::GgufOptions;
 use crate::{Checkpoint, Error, LoadOptions, LoadedModel, Result};
 
@@ -13,6 +14,14 @@ impl LoadedModel {
     /// Errors: [`Error::ModelNotFound`] for a path that is not there; those of [`Self::open`]; [`Error::Hub`].
     pub fn load(model: Option<&str>, options: &LoadOptions) -> Result<Arc<Self>> {
         Self::from_checkpoint(&Checkpoint::find(model, &options.gguf)?, options)
+    }
+
+    /// As [`Self::load`], for engines that run the model on a backend of their own: it is made ready for the CPU, whatever the
+    /// device of `options`, when that first runs it.
+    pub fn load_on_demand(model: Option<&str>, options: &LoadOptions) -> Result<Arc<Self>> {
+        Self::from_checkpoint_on(&Checkpoint::find(model, &options.gguf)?, options, |model, pool| {
+            Ok(Arc::new(OnDemandBackend::cpu(model, pool, options.cpu)))
+        })
     }
 }
 

@@ -42,10 +42,12 @@ pub(crate) struct Model {
 /// of it; the decisions of summary() say what was. activations is what ternary weights multiply, "int8" or "float", by
 /// default what the checkpoint says. adapter is a folder with the adapter_config.json and adapter_model.safetensors of
 /// LoRA, which runs beside the model. parts are ModelParts that run the layers one after another, with the same results.
+/// Where prepare is false, a model without parts is made ready for the CPU when that first runs it: for engines with a
+/// backend of their own.
 /// Raises ModelNotFoundError, CheckpointError, ConfigError, TokenizerError, HubError, OptionError, DeviceError.
 #[pyfunction]
 #[pyo3(signature = (path_or_id = None, *, device = "auto", threads = None, kv_cache = "f32", packing = None, gguf = "",
-                    activations = None, adapter = None, parts = None))]
+                    activations = None, adapter = None, parts = None, prepare = true))]
 #[expect(clippy::too_many_arguments, reason = "the options of the Python call")]
 pub(crate) fn load(
     py: Python<'_>,
@@ -58,11 +60,13 @@ pub(crate) fn load(
     activations: Option<&str>,
     adapter: Option<PathBuf>,
     parts: Option<Vec<ModelPart>>,
+    prepare: bool,
 ) -> Result<Model, Failure> {
     let options = load_options(device, threads, kv_cache, packing, gguf, activations, adapter)?;
     let name = path_or_id.map(model_name).transpose()?;
     let Some(parts) = parts else {
-        return Ok(Model::new(py.detach(|| LoadedModel::load(name.as_deref(), &options))?));
+        let load = if prepare { LoadedModel::load } else { LoadedModel::load_on_demand };
+        return Ok(Model::new(py.detach(|| load(name.as_deref(), &options))?));
     };
     let loaded = py.detach(|| {
         let checkpoint = Checkpoint::find(name.as_deref(), &options.gguf)?;

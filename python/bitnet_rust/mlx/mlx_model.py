@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import bitnet_rust as bn
+from bitnet_rust import _native
 from bitnet_rust._errors import ContextLengthError, OptionError, OutOfRangeError
 from bitnet_rust.mlx.backend import MlxBackend
 from bitnet_rust.mlx.paged_cache import PAGE
@@ -26,9 +27,8 @@ _PIECE = 256
 class MlxModel:
     """Generates as bn.Model does, by an engine on an MlxBackend.
 
-    Tokenizer, template and sampling are the engine's. The CPU's form of the weights is loaded beside that of
-    MLX, since an engine belongs to a model. kv_cache is the type of keys and values. Raises the errors of
-    bn.load() and load_model(), OptionError.
+    Tokenizer, template and sampling are the engine's, and the weights MLX's alone. kv_cache is the type of
+    keys and values. Raises the errors of bn.load() and load_model(), OptionError.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class MlxModel:
             )
         if kv_cache == "int8":
             raise OptionError("kv_cache is f32 or f16 on MLX, not int8")
-        # Not on the GPU as well.
-        self._model = bn.load(path_or_id, device="cpu")
+        # On MLX alone.
+        self._model = _native.load(path_or_id, prepare=False)
         # Where a hub id was downloaded to.
         self.backend = MlxBackend(self._model.summary()["model"])
         self._kv_cache = kv_cache

@@ -3,14 +3,18 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use bitnet_core::ThreadPool;
+
+use super::cpu::{CpuBackend, CpuOptions};
 use super::{Backend, KvType, Limits, Session};
 use crate::config::ModelConfig;
+use crate::model::Model;
 use crate::{Error, Result};
 
 type Prepare = dyn FnOnce() -> Result<Arc<dyn Backend>> + Send;
 
-/// What another backend falls back to. Until its first session it takes no memory but that of what it is made
-/// of.
+/// What another backend falls back to, or what stands in where an engine has a backend of its own. Until its first session
+/// it takes no memory but that of what it is made of.
 pub struct OnDemandBackend {
     name: &'static str,
     kv_type: KvType,
@@ -29,6 +33,13 @@ impl OnDemandBackend {
     ) -> Self {
         let prepare: Box<Prepare> = Box::new(prepare);
         Self { name, kv_type, config, prepare: Mutex::new(Some(prepare)), prepared: OnceLock::new() }
+    }
+
+    /// A model on the CPU. Until its first session packed weights stay where they are mapped.
+    pub fn cpu(model: Model, pool: Arc<ThreadPool>, options: CpuOptions) -> Self {
+        let config = model.config.clone();
+        let prepare = move || Ok(Arc::new(CpuBackend::new(model, pool, &options)?) as Arc<dyn Backend>);
+        Self::new("cpu", options.kv_cache, config, prepare)
     }
 
     fn prepared(&self) -> Result<&dyn Backend> {
@@ -85,7 +96,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::{LoadOptions, LoadedModel};
+    use crate::{GenerateOptions, LoadOptions, LoadedModel};
 
     #[test]
     fn it_is_prepared_once_and_not_before_its_first_session() {
@@ -105,6 +116,18 @@ mod tests {
         }
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         assert_eq!(backend.weight_bytes(), model.backend().weight_bytes());
+    }
+
+    #[test]
+    fn a_model_that_is_loaded_on_demand_has_no_weights_before_it_runs() {
+        let options = LoadOptions::default();
+        let [model, prepared] =
+            [LoadedModel::load_on_demand, LoadedModel::load].map(|load| load(None, &options).unwrap());
+        assert_eq!(model.backend().weight_bytes(), 0);
+        let text =
+            |model: &Arc<LoadedModel>| model.generate("It is", &GenerateOptions::default()).unwrap().text;
+        assert_eq!(text(&model), text(&prepared));
+        assert_eq!(model.backend().weight_bytes(), prepared.backend().weight_bytes());
     }
 
     #[test]

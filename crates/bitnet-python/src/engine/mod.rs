@@ -73,7 +73,7 @@ impl Engine {
     ) -> Result<Self, Failure> {
         let options =
             engine_options(max_batch, kv_memory, kv_dtype, context, [step_tokens, prefill_chunk, queue])?;
-        let model = model_of(py, model)?;
+        let model = model_of(py, model, backend.is_some())?;
         let description = format!("{:?}, max_batch {max_batch}, {kv_dtype}", model.summary().model);
         let calls_python = backend.is_some();
         let backend = match backend {

@@ -16,10 +16,11 @@ use crate::error::Failure;
 use crate::generate_options::generate_options;
 use crate::model::{Model, count, model_name};
 
-/// A model that is loaded, or has to be.
+/// A model that is loaded, or has to be; for a backend of the engine's own where there is one.
 pub(super) fn model_of(
     py: Python<'_>,
     model: Option<&Bound<'_, PyAny>>,
+    has_backend: bool,
 ) -> Result<Arc<LoadedModel>, Failure> {
     if let Some(model) = model.and_then(|model| model.cast::<Model>().ok()) {
         return Ok(Arc::clone(model.get().loaded()));
@@ -27,7 +28,8 @@ pub(super) fn model_of(
     let wrong = |_| PyTypeError::new_err("model must be a Model, a path, a hub id or None");
     let path = model.map(|model| model.extract::<PathBuf>().map_err(wrong)).transpose()?;
     let name = path.map(model_name).transpose()?;
-    Ok(py.detach(|| LoadedModel::load(name.as_deref(), &LoadOptions::default()))?)
+    let load = if has_backend { LoadedModel::load_on_demand } else { LoadedModel::load };
+    Ok(py.detach(|| load(name.as_deref(), &LoadOptions::default()))?)
 }
 
 /// The last three counts are `step_tokens`, `prefill_chunk` and `queue`.

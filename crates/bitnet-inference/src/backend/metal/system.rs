@@ -63,7 +63,6 @@ mod macos {
     use super::{Arc, Backend, CpuOptions, Model, Result, ThreadPool};
     use crate::Error;
     use crate::backend::OnDemandBackend;
-    use crate::backend::cpu::CpuBackend;
     use crate::backend::metal::{MetalBackend, NAME, self_test};
 
     /// The device, opened once: its kernels are compiled for all models.
@@ -94,9 +93,7 @@ mod macos {
         let backend = MetalBackend::new(gpu, model.clone(), pool, options.kv_cache)?;
         // A device that has no room for a token has none for the model.
         backend.start(1)?;
-        let (cpu, model, pool) = (options, model.clone(), Arc::clone(pool));
-        let config = model.config.clone();
-        let prepare = move || Ok(Arc::new(CpuBackend::new(model, pool, &cpu)?) as Arc<dyn Backend>);
-        Ok(vec![Arc::new(backend), Arc::new(OnDemandBackend::new("cpu", cpu.kv_cache, config, prepare))])
+        let cpu = OnDemandBackend::cpu(model.clone(), Arc::clone(pool), options);
+        Ok(vec![Arc::new(backend), Arc::new(cpu)])
     }
 }

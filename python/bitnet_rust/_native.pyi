@@ -214,6 +214,7 @@ class _TrainOptions(TypedDict, total=False):
     activation_dtype: Literal["f32", "bf16"]
     sample_every: int | None
     sample_prompt: str | None
+    interpolate: float
     lr: float | None
     seed: int
     eval_every: int | None

@@ -78,6 +78,7 @@ def test_a_model_is_trained_and_loaded(files: tuple[Path, Path], tmp_path: Path)
         accumulate=2,
         sample_every=1,
         sample_prompt="Number",
+        interpolate=0.5,
         steps=2,
         **SMALL,
     )
@@ -165,6 +166,7 @@ def test_refusals_are_one_clear_line(files: tuple[Path, Path], tmp_path: Path) -
         (lambda: bn.train(CONFIG, data, output=out, steps=1, epochs=1), bn.OptionError, "epochs"),
         (lambda: bn.train(CONFIG, data, output=out, sample_every=1), bn.OptionError, "sample_prompt"),
         (lambda: bn.train(CONFIG, data, output=out, accumulate=0), bn.OptionError, "accumulate"),
+        (lambda: bn.train(CONFIG, data, output=out, interpolate=1.5), bn.OptionError, "interpolate"),
         (lambda: bn.train(CONFIG, data, output=out, epochs=math.nan), bn.OptionError, "epochs"),
         (lambda: bn.train(CONFIG, data, output=out, lr=-1.0), bn.OptionError, "lr"),
         (lambda: bn.train(CONFIG, data, output=out, seq_len=65), bn.OptionError, "context"),

@@ -82,6 +82,9 @@ pub(crate) struct TrainArgs {
     /// What these texts continue
     #[arg(long, value_name = "TEXT", requires = "sample_every", value_parser = NonEmptyStringValueParser::new())]
     sample_prompt: Option<String>,
+    /// Where the written model lies on the way from that of --init (0) to the trained one (1)
+    #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = rate, requires = "init", allow_negative_numbers = true)]
+    interpolate: f64,
     /// Number of threads [default: the physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
@@ -161,6 +164,7 @@ impl TrainArgs {
             notes: self.activation_dtype,
             seq_len: self.seq_len,
             seed: self.seed,
+            interpolate: self.interpolate as f32,
             eval_every: every(self.eval_every),
             save_every: every(self.save_every),
             samples: self

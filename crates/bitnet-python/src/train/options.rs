@@ -54,6 +54,7 @@ fn set(train: &mut TrainOptions, name: &str, value: &Bound<'_, PyAny>) -> Result
         "relation_layer" => train.distill.relation_layer = Some(value.extract()?),
         "relation_heads" => train.distill.relation_heads = Some(count("relation_heads", value.extract()?)?),
         "ramp" => train.distill.ramp = value.extract()?,
+        "interpolate" => train.interpolate = value.extract()?,
         "lr" => train.learning_rate = Some(value.extract()?),
         "seed" => train.seed = value.extract()?,
         "eval_every" => train.eval_every = Some(steps("eval_every", value)?),

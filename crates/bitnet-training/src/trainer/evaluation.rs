@@ -13,7 +13,8 @@ use crate::nn::Parameter;
 /// with the parameters `written` rounded to bfloat16. `rows` sequences are read at once. NaN where the model is not
 /// finite.
 pub(super) fn loss(decoder: &Decoder, written: &[Parameter], data: &Dataset, rows: usize) -> Result<f64> {
-    rounded(written, || {
+    let round = |_: usize, value: &Tensor| Ok(value.to_dtype(DType::BF16)?.to_dtype(DType::F32)?);
+    with_values(written, round, || {
         let (mut sum, mut tokens) = (0.0, 0);
         for batch in data.batches(rows) {
             let Inputs { targets, segments } = Inputs::of(&batch)?;
@@ -27,13 +28,17 @@ pub(super) fn loss(decoder: &Decoder, written: &[Parameter], data: &Dataset, row
     .or_else(nan_if_not_finite)
 }
 
-/// Runs `work` with parameters rounded to bfloat16, and puts them back.
-fn rounded<R>(parameters: &[Parameter], work: impl FnOnce() -> Result<R>) -> Result<R> {
+/// Runs `work` while parameters have other values, those of `other` for the index and value of each, and puts them back.
+pub(super) fn with_values<R>(
+    parameters: &[Parameter],
+    other: impl Fn(usize, &Tensor) -> Result<Tensor>,
+    work: impl FnOnce() -> Result<R>,
+) -> Result<R> {
     let exact: Vec<Tensor> = parameters.iter().map(|parameter| parameter.variable().value()).collect();
-    let round = |(parameter, value): (&Parameter, &Tensor)| {
-        parameter.variable().set_value(value.to_dtype(DType::BF16)?.to_dtype(DType::F32)?)
-    };
-    let done = parameters.iter().zip(&exact).try_for_each(round).and_then(|()| work());
+    let mut values = parameters.iter().zip(&exact).enumerate();
+    let set = values
+        .try_for_each(|(index, (parameter, value))| parameter.variable().set_value(other(index, value)?));
+    let done = set.and_then(|()| work());
     parameters.iter().zip(exact).try_for_each(|(parameter, value)| parameter.variable().set_value(value))?;
     done
 }

@@ -12,6 +12,7 @@ use bitnet_inference::drawing::{png, svg};
 use bitnet_inference::{Checkpoint, atomic_file, atomic_folder};
 
 use super::Start;
+use super::evaluation::with_values;
 use super::run::{Trained, Trainer};
 use super::state::restore_parameters;
 use crate::checkpoint::SavedCheckpoint;
@@ -34,7 +35,16 @@ impl Trainer {
         let model = if self.start.is_adapter() { self.folder.adapter() } else { self.folder.model() };
         let next = self.folder.next_model();
         remove(&next)?;
-        self.start.write(&next, &self.pool)?;
+        match &self.interpolation {
+            None => self.start.write(&next, &self.pool)?,
+            Some(interpolation) => {
+                let between = |index: usize, trained: &Tensor| interpolation.value(index, trained);
+                eval_loss = with_values(&self.parameters, between, || {
+                    self.start.write(&next, &self.pool)?;
+                    self.loss_of_evaluation()
+                })?;
+            }
+        }
         remove(&model)?;
         fs::rename(&next, &model).map_err(|error| Error::io(&model, error))?;
         let loss = metrics.last().map(|last| last.loss);

@@ -11,13 +11,15 @@
 //! | `adapter/` | in its place, where an adapter was trained: the files of PEFT, which the engine runs beside the model |
 //!
 //! Losses of evaluation are those of what will be written: the parameters of a model are rounded to bfloat16 for them,
-//! those of an adapter are not.
+//! those of an adapter are not. Where the written model lies between the first and the trained one, the loss at the end is
+//! its own, and those before are of the trained one.
 
 mod adapter;
 mod conversion;
 mod evaluation;
 mod export;
 mod folder;
+mod interpolation;
 mod observer;
 mod optimizer_name;
 mod options;

@@ -53,6 +53,9 @@ pub struct TrainOptions {
     pub save_every: Option<u64>,
     /// Checkpoints to keep beside the best.
     pub keep: usize,
+    /// Where the written model lies on the way from the first one to the trained one, above 0 and at most 1: `w_0 +
+    /// interpolate (w_1 - w_0)`. It is for models that were trained before, and may be another when a run goes on.
+    pub interpolate: f32,
     /// Texts of the model meanwhile; they change nothing in the run.
     pub samples: Option<SampleOptions>,
     /// What counts as going wrong.
@@ -76,6 +79,7 @@ impl Default for TrainOptions {
             eval_every: None,
             save_every: None,
             keep: 2,
+            interpolate: 1.0,
             samples: None,
             guard: GuardOptions::default(),
         }

@@ -9,6 +9,7 @@ use bitnet_core::ThreadPool;
 use bitnet_core::tensor::with_threads;
 use serde::Serialize;
 
+use super::interpolation::Interpolation;
 use super::options::MAX_NORM;
 use super::samples::Sampler;
 use super::step::{Figures, Objective};
@@ -48,6 +49,7 @@ pub struct Trainer {
     pub(super) folder: RunFolder,
     log: StepLog<Metrics>,
     samples: Option<Sampler>,
+    pub(super) interpolation: Option<Interpolation>,
     pub(super) fingerprint: Fingerprint,
     options: TrainOptions,
     distillation: Option<Distillation>,
@@ -88,7 +90,7 @@ pub struct Trained {
     pub model_step: u64,
     /// Mean cross-entropy of the last batch, nats per token, where the log of the run still has it.
     pub loss: Option<f64>,
-    /// Loss of the model on the data of evaluation, nats per token.
+    /// Loss of the written model on the data of evaluation, nats per token.
     pub eval_loss: Option<f64>,
     /// Parameters that were trained.
     pub trained_parameters: usize,
@@ -140,6 +142,7 @@ impl Trainer {
         let adamw = AdamWOptions { moments: options.optimizer.moments(), ..AdamWOptions::default() };
         let mut trainer = Self {
             // First: a refusal leaves no file.
+            interpolation: Interpolation::new(options.interpolate, &start, &parameters)?,
             samples: samples.map(|of| Sampler::new(of, &start, &folder, first)).transpose()?,
             log: StepLog::open(&folder.metrics(), first)?,
             optimizer: AdamW::new(parameters.clone(), adamw),
@@ -266,10 +269,15 @@ impl Trainer {
     fn evaluate(&self) -> Result<Option<f64>> {
         let [every, _] = self.options.intervals(self.steps);
         let is_due = self.step.is_multiple_of(every) || self.step == self.steps;
-        let eval = self.eval.as_ref().filter(|_| is_due);
+        if is_due { self.loss_of_evaluation() } else { Ok(None) }
+    }
+
+    /// The loss on what is only evaluated, where there is such data.
+    pub(super) fn loss_of_evaluation(&self) -> Result<Option<f64>> {
         let rows = self.rows.div_ceil(self.options.accumulate);
         // An adapter is written as it is.
         let written = if self.start.is_adapter() { &[] } else { &self.parameters[..] };
+        let eval = self.eval.as_ref();
         eval.map(|eval| evaluation::loss(self.decoder(), written, eval, rows)).transpose()
     }
 

@@ -3,6 +3,7 @@
 mod accumulate;
 mod distill;
 mod export;
+mod interpolation;
 mod lora;
 mod packed;
 mod refusals;

@@ -112,13 +112,13 @@ test-torch: $(TORCH_VENV)/.torch $(VENV)/.wheel-dev ## Tests beside PyTorch and 
 	$(TORCH_PY) -m pytest tests/python/test_transformers.py tests/python/test_tensor_exchange.py
 
 .PHONY: nightly
-nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more property cases, every test on scalar and AVX2, pytest's nightly marker
+nightly: $(VENV)/.wheel-dev $(VENV)/.tools-dev ## Long tests: ignored ones, more property cases, every test on scalar and AVX2
 	BITNET_NIGHTLY=1 PROPTEST_CASES=$(PROPTEST_CASES) \
 		$(CARGO) test --workspace --tests $(CARGO_FLAGS) -- --include-ignored --skip engine::tests::scheduling
 	PROPTEST_CASES=$(SCHEDULE_CASES) $(CARGO) test -p bitnet-inference --lib $(CARGO_FLAGS) engine::tests::scheduling
 	BITNET_NIGHTLY=1 BITNET_ISA=scalar $(CARGO) test -p bitnet-inference --test golden $(CARGO_FLAGS)
 	$(MAKE) test-scalar test-avx2 ISA_TESTS="--workspace --tests $(CARGO_FLAGS)"
-	BITNET_NIGHTLY=1 $(PY) -m pytest -m "nightly or not nightly" --timeout=3600
+	BITNET_NIGHTLY=1 $(PY) -m pytest --timeout=3600
 	$(MAKE) test-torch
 	$(MAKE) sanitize
 	$(MAKE) metal-sanitize

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 SHARED = Path(__file__).parents[3] / "shared"
+
+# More cases of each property where there is a night to try them.
+settings.register_profile("nightly", max_examples=1000)
+if "BITNET_NIGHTLY" in os.environ:
+    settings.load_profile("nightly")
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ extern __thread Lane *current;
 void wait_for_threadgroup(Place place);
 void wait_for_simdgroup(Place place);
 /// Ends the dispatch, which returns the message as its error.
-[[noreturn]] void fail(const std::string &message);
+[[noreturn]] void fail(std::string message);
 /// The memory of variable `id` of the threadgroup, the same for all of its threads.
 void *threadgroup_memory(uint32_t id, size_t bytes);
 

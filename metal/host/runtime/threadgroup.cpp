@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <numeric>
+#include <utility>
 
 namespace msl {
 
@@ -91,8 +92,9 @@ void Threadgroup::wait(Status status, Place place) {
     Fiber::switch_to(thread.fiber, scheduler_, false);
 }
 
-void Threadgroup::fail(const std::string &message) {
-    error_ = message;
+// Nothing that the fiber owns is ever freed, so the message is moved out of it.
+void Threadgroup::fail(std::string message) {
+    error_ = std::move(message);
     Fiber::switch_to(running_->fiber, scheduler_, true);
     std::abort();
 }
@@ -160,7 +162,7 @@ void wait_for_threadgroup(Place place) { running_threadgroup->wait_for_threadgro
 
 void wait_for_simdgroup(Place place) { running_threadgroup->wait_for_simdgroup(place); }
 
-void fail(const std::string &message) { running_threadgroup->fail(message); }
+void fail(std::string message) { running_threadgroup->fail(std::move(message)); }
 
 void *threadgroup_memory(uint32_t id, size_t bytes) { return running_threadgroup->variable(id, bytes); }
 

@@ -22,7 +22,7 @@ public:
     // What threads call.
     void wait_for_threadgroup(Place place);
     void wait_for_simdgroup(Place place);
-    [[noreturn]] void fail(const std::string &message);
+    [[noreturn]] void fail(std::string message);
     void *variable(uint32_t id, size_t bytes);
     const MslDispatch &dispatch() const { return dispatch_; }
 

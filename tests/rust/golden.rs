@@ -87,23 +87,10 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn is_nightly() -> bool {
-    std::env::var_os("BITNET_NIGHTLY").is_some()
-}
-
 /// Whether to read a part only: where an instruction set is asked for, as for the slow ones. All give the same bits, as a
 /// test of `backend/cpu` says; `make nightly` reads everything with `scalar`, too.
 fn is_brief() -> bool {
-    std::env::var_os("BITNET_ISA").is_some() && !is_nightly()
-}
-
-/// How many windows of a text to read, of all there are.
-fn windows(all: usize) -> usize {
-    match (is_nightly(), is_brief()) {
-        (true, _) => all,
-        (false, true) => 1.min(all),
-        (false, false) => 8.min(all),
-    }
+    std::env::var_os("BITNET_ISA").is_some() && std::env::var_os("BITNET_NIGHTLY").is_none()
 }
 
 /// The folder of the larger models, unless it is not there.
@@ -265,7 +252,7 @@ fn compare_perplexity(cases: &[Case]) {
     };
     for case in cases {
         let GoldenPerplexity { window, nll_per_window } = &case.golden.perplexity;
-        let windows = windows(nll_per_window.len());
+        let windows = if is_brief() { 4 } else { nll_per_window.len() };
         let expected = (nll_per_window[..windows].iter().sum::<f64>() / windows as f64).exp();
         let got = case
             .loaded

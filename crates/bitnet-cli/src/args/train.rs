@@ -83,7 +83,15 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "TEXT", requires = "sample_every", value_parser = NonEmptyStringValueParser::new())]
     sample_prompt: Option<String>,
     /// Where the written model lies on the way from that of --init (0) to the trained one (1)
-    #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = rate, requires = "init", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "F",
+        default_value_t = 1.0,
+        value_parser = rate,
+        allow_negative_numbers = true,
+        requires = "init",
+        conflicts_with = "lora"
+    )]
     interpolate: f64,
     /// Number of threads [default: the physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]

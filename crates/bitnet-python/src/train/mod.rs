@@ -42,7 +42,8 @@ use crate::model::{check_signals, count, model_name};
 /// of the recipe; seed (0) is that of new weights and of the order of the data; eval_every and save_every are steps, by
 /// default a tenth of all. accumulate computes a step in so many parts; optimizer is "adamw" or "adamw-8bit";
 /// activation_dtype, of what waits for the backward pass, "f32" or "bf16"; every sample_every steps the model continues
-/// sample_prompt; interpolate (1) is where the written model lies on the way from the first to the trained one. threads are the physical cores by default; they change no number.
+/// sample_prompt; interpolate (1) is where the written model lies on the way from the first to the trained one. threads
+/// are the physical cores by default; they change no number.
 ///
 /// callbacks are called with a TrainStep behind each step. What one raises stops the run, as Ctrl-C does, and is raised
 /// when the run is saved: resume=True goes on with it. Raises OptionError, DataError, DivergedError, CheckpointError for a

@@ -1,7 +1,8 @@
 //! The loss on data that is not learnt.
 
-use bitnet_core::{DType, Tensor};
+use bitnet_core::DType;
 
+use super::other_values::with_values;
 use super::step::{Inputs, nan_if_not_finite};
 use crate::Result;
 use crate::autograd::{Estimator, no_grad};
@@ -13,8 +14,11 @@ use crate::nn::Parameter;
 /// with the parameters `written` rounded to bfloat16. `rows` sequences are read at once. NaN where the model is not
 /// finite.
 pub(super) fn loss(decoder: &Decoder, written: &[Parameter], data: &Dataset, rows: usize) -> Result<f64> {
-    let round = |_: usize, value: &Tensor| Ok(value.to_dtype(DType::BF16)?.to_dtype(DType::F32)?);
-    with_values(written, round, || {
+    let rounded = written.iter().map(|parameter| {
+        let value = parameter.variable().value();
+        Ok(value.to_dtype(DType::BF16)?.to_dtype(DType::F32)?)
+    });
+    with_values(written, rounded.collect::<Result<_>>()?, || {
         let (mut sum, mut tokens) = (0.0, 0);
         for batch in data.batches(rows) {
             let Inputs { targets, segments } = Inputs::of(&batch)?;
@@ -26,19 +30,4 @@ pub(super) fn loss(decoder: &Decoder, written: &[Parameter], data: &Dataset, row
         Ok(sum / tokens as f64)
     })
     .or_else(nan_if_not_finite)
-}
-
-/// Runs `work` while parameters have other values, those of `other` for the index and value of each, and puts them back.
-pub(super) fn with_values<R>(
-    parameters: &[Parameter],
-    other: impl Fn(usize, &Tensor) -> Result<Tensor>,
-    work: impl FnOnce() -> Result<R>,
-) -> Result<R> {
-    let exact: Vec<Tensor> = parameters.iter().map(|parameter| parameter.variable().value()).collect();
-    let mut values = parameters.iter().zip(&exact).enumerate();
-    let set = values
-        .try_for_each(|(index, (parameter, value))| parameter.variable().set_value(other(index, value)?));
-    let done = set.and_then(|()| work());
-    parameters.iter().zip(exact).try_for_each(|(parameter, value)| parameter.variable().set_value(value))?;
-    done
 }

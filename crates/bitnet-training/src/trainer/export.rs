@@ -12,7 +12,7 @@ use bitnet_inference::drawing::{png, svg};
 use bitnet_inference::{Checkpoint, atomic_file, atomic_folder};
 
 use super::Start;
-use super::evaluation::with_values;
+use super::other_values::with_values;
 use super::run::{Trained, Trainer};
 use super::state::restore_parameters;
 use crate::checkpoint::SavedCheckpoint;
@@ -38,7 +38,7 @@ impl Trainer {
         match &self.interpolation {
             None => self.start.write(&next, &self.pool)?,
             Some(interpolation) => {
-                let between = |index: usize, trained: &Tensor| interpolation.value(index, trained);
+                let between = interpolation.values(&self.parameters)?;
                 eval_loss = with_values(&self.parameters, between, || {
                     self.start.write(&next, &self.pool)?;
                     self.loss_of_evaluation()

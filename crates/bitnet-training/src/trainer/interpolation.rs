@@ -20,27 +20,25 @@ pub(super) struct Interpolation {
 impl Interpolation {
     /// For a run that begins with `parameters`; none where the trained ones are written.
     ///
-    /// Errors: [`Error::InvalidOption`] for a factor that is not above 0 and at most 1, and for adapters, whose products
-    /// do not lie on a line.
+    /// Errors: [`Error::InvalidOption`] for adapters, whose products do not lie on a line.
     pub(super) fn new(factor: f32, start: &Start, parameters: &[Parameter]) -> Result<Option<Self>> {
         if factor == 1.0 {
             return Ok(None);
         }
-        let invalid =
-            |expected| Err(Error::InvalidOption { name: "interpolate", expected, got: factor.to_string() });
-        if !(factor > 0.0 && factor < 1.0) {
-            return invalid("above 0 and at most 1");
-        }
         if start.is_adapter() {
-            return invalid("1 while an adapter is trained");
+            let (name, expected) = ("interpolate", "1 while an adapter is trained");
+            return Err(Error::InvalidOption { name, expected, got: factor.to_string() });
         }
         let first = parameters.iter().map(|parameter| Ok(parameter.variable().value().copied()?));
         Ok(Some(Self { factor, first: first.collect::<Result<_>>()? }))
     }
 
-    /// The value of a parameter, the `index`th.
-    pub(super) fn value(&self, index: usize, trained: &Tensor) -> Result<Tensor> {
-        let first = &self.first[index];
-        Ok(first.add(&trained.sub(first)?.mul(self.factor)?)?)
+    /// What is written of parameters as they are trained by now.
+    pub(super) fn values(&self, parameters: &[Parameter]) -> Result<Vec<Tensor>> {
+        let between = |(first, parameter): (&Tensor, &Parameter)| {
+            let change = parameter.variable().value().sub(first)?;
+            Ok(first.add(&change.mul(self.factor)?)?)
+        };
+        self.first.iter().zip(parameters).map(between).collect()
     }
 }

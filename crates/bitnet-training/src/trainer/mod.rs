@@ -23,6 +23,7 @@ mod interpolation;
 mod observer;
 mod optimizer_name;
 mod options;
+mod other_values;
 mod preset;
 mod recipe_name;
 mod run;

@@ -97,6 +97,9 @@ impl TrainOptions {
             }
             _ => {}
         }
+        if !(self.interpolate > 0.0 && self.interpolate <= 1.0) {
+            return invalid("interpolate", "above 0 and at most 1", self.interpolate.to_string());
+        }
         match self.learning_rate {
             Some(rate) if !(rate > 0.0 && rate.is_finite()) => {
                 invalid("lr", "a number above 0", rate.to_string())

@@ -105,6 +105,11 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    unsafe fn top_trit(self) -> Self {
+        self.map(|byte| ((3 * u16::from(byte)) >> 8) as u8)
+    }
+
+    #[inline(always)]
     unsafe fn or(self, other: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
@@ -150,5 +155,15 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn interleave(columns: [Self; 4]) -> [Self; 4] {
         std::array::from_fn(|q| Self(std::array::from_fn(|i| columns[i % 4].0[4 * q + i / 4])))
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: [Self; 4]) -> [Self; 4] {
+        std::array::from_fn(|word| Self(std::array::from_fn(|i| rows[i / 4].0[4 * word + i % 4])))
+    }
+
+    #[inline(always)]
+    unsafe fn store_apart(self, at: *mut u8, _stride: usize) {
+        // SAFETY: as the caller's.
+        unsafe { self.store(at) }
     }
 }

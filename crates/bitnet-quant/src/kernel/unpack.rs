@@ -6,8 +6,7 @@ use std::ops::Range;
 use bitnet_core::prefetch;
 
 use super::vector::Vector;
-use crate::packed::{spread, unpack_columns, unpack_panel, unpack_rows};
-use crate::packing::LINE;
+use crate::packing::{LINE, Packing};
 use crate::ternary::CODES_PER_BYTE;
 use crate::{Order, PackedMatrix, TernaryMatrix};
 
@@ -86,45 +85,197 @@ pub(super) unsafe fn unpack<V: Vector>(
 ) {
     let blocks = cols.len().div_ceil(4);
     assert_eq!(tile.len(), source.tile_rows() / 16 * blocks * LINE);
-    let w = match source {
-        TileSource::Checkpoint(w) => return checkpoint(w, row, cols, blocks, tile),
-        TileSource::Packed(w) => w,
-    };
-    let line_codes = LINE * w.packing().digits();
-    match w.order() {
-        Order::Panels => {
-            let panel = &w.data()[row / w.tile_rows() * w.unit_bytes()..][..w.unit_bytes()];
-            unpack_panel(&panel[cols.start / 4 * LINE..][..blocks * LINE], w.packing(), tile);
+    // SAFETY: as the caller's.
+    unsafe {
+        match source {
+            TileSource::Checkpoint(w) => checkpoint(w, row, cols, blocks, tile),
+            TileSource::Packed(w) => match w.packing() {
+                Packing::Bits2 => packed::<V, 4>(w, row, &cols, blocks, tile),
+                Packing::Base3 => packed::<V, 5>(w, row, &cols, blocks, tile),
+            },
         }
-        Order::Rows => {
-            let lines = cols.start / line_codes..cols.end.div_ceil(line_codes);
-            unpack_rows(w, row, lines, blocks, tile);
+    }
+}
+
+/// [`unpack`] of a packing with so many digits.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn packed<V: Vector, const DIGITS: usize>(
+    w: &PackedMatrix,
+    row: usize,
+    cols: &Range<usize>,
+    blocks: usize,
+    tile: &mut [u8],
+) {
+    // SAFETY: as the caller's.
+    unsafe {
+        match w.order() {
+            Order::Panels => panel::<V, DIGITS>(w, row, cols.start / 4, blocks, tile),
+            Order::Rows => rows::<V, DIGITS>(w, row, cols, blocks, tile),
+            Order::Columns => columns::<V, DIGITS>(w, row, cols.start, blocks, tile),
         }
-        Order::Columns => {
-            let (line, digit) = (row / line_codes, row % line_codes / LINE);
-            let (data, column_bytes) = (&**w.data(), w.unit_bytes());
-            for block in 0..blocks {
-                let first = cols.start + 4 * block;
-                let [a, b, c, d] = unpack_columns(data, column_bytes, w.packing(), (line, digit), first);
+    }
+}
+
+/// A panel holds the rows of a tile, a digit for each group of them.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn panel<V: Vector, const DIGITS: usize>(
+    w: &PackedMatrix,
+    row: usize,
+    first: usize,
+    blocks: usize,
+    tile: &mut [u8],
+) {
+    let panel = &w.data()[row / w.tile_rows() * w.unit_bytes()..][first * LINE..][..blocks * LINE];
+    for (block, line) in panel.chunks_exact(LINE).enumerate() {
+        // SAFETY: by the contract.
+        unsafe { digits::<V, DIGITS>(line, &mut tile[block * LINE..], blocks * LINE) };
+    }
+}
+
+/// Bytes of 16 rows are brought into the order of a tile first, four to a row, and taken apart then: a byte moves once for
+/// all of its codes.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn rows<V: Vector, const DIGITS: usize>(
+    w: &PackedMatrix,
+    row: usize,
+    cols: &Range<usize>,
+    blocks: usize,
+    tile: &mut [u8],
+) {
+    /// Blocks whose bytes lie in a line of a row.
+    const FOURS: usize = LINE / 4;
+    let lines = cols.start / (LINE * DIGITS)..cols.end.div_ceil(LINE * DIGITS);
+    let (data, row_bytes, last) = (&**w.data(), w.unit_bytes(), w.rows() - 1);
+    for (group, tile) in tile.chunks_exact_mut(blocks * LINE).enumerate() {
+        let first = row + 16 * group;
+        for (index, line) in lines.clone().enumerate() {
+            let mut bytes = [[0; LINE]; FOURS];
+            for four in (0..16).step_by(4) {
+                let starts = lines_of(data, row_bytes, first + four, last, line);
                 for part in 0..V::PARTS {
-                    let at = part * V::BYTES;
-                    // SAFETY: every column has a line of codes, every group of the tile a line for the block.
+                    // SAFETY: every row has the line; 16 bytes of each vector go to a block of its own.
                     unsafe {
-                        let load = [
-                            V::load(a.as_ptr().add(at)),
-                            V::load(b.as_ptr().add(at)),
-                            V::load(c.as_ptr().add(at)),
-                            V::load(d.as_ptr().add(at)),
-                        ];
-                        let four = V::interleave(load);
-                        for q in 0..4 {
-                            let to = (q * blocks + block) * LINE + at;
-                            four[q].store(tile[to..][..V::BYTES].as_mut_ptr());
+                        let at = part * V::BYTES;
+                        let transposed = V::transpose([
+                            V::load(starts[0].add(at)),
+                            V::load(starts[1].add(at)),
+                            V::load(starts[2].add(at)),
+                            V::load(starts[3].add(at)),
+                        ]);
+                        for i in 0..4 {
+                            let to = bytes[at / 4 + i..].as_flattened_mut()[4 * four..].as_mut_ptr();
+                            transposed[i].store_apart(to, 4 * LINE);
                         }
                     }
                 }
             }
+            for (four, bytes) in bytes.iter().enumerate() {
+                let block = index * DIGITS * FOURS + four;
+                if block < blocks {
+                    // SAFETY: by the contract.
+                    unsafe { digits::<V, DIGITS>(bytes, &mut tile[block * LINE..], FOURS * LINE) };
+                }
+            }
         }
+    }
+}
+
+/// Four columns at a time, the digit that holds the 64 rows of the tile.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn columns<V: Vector, const DIGITS: usize>(
+    w: &PackedMatrix,
+    row: usize,
+    first: usize,
+    blocks: usize,
+    tile: &mut [u8],
+) {
+    let (line, digit) = (row / (LINE * DIGITS), row % (LINE * DIGITS) / LINE);
+    let (data, column_bytes, last) = (&**w.data(), w.unit_bytes(), w.cols() - 1);
+    for block in 0..blocks {
+        // Beyond the last column the activations are 0.
+        let starts = lines_of(data, column_bytes, first + 4 * block, last, line);
+        for part in 0..V::PARTS {
+            let at = part * V::BYTES;
+            // SAFETY: every column has a line of codes, every group of the tile a line for the block.
+            unsafe {
+                let four = V::interleave([
+                    digit_of::<V, DIGITS>(V::load(starts[0].add(at)), digit),
+                    digit_of::<V, DIGITS>(V::load(starts[1].add(at)), digit),
+                    digit_of::<V, DIGITS>(V::load(starts[2].add(at)), digit),
+                    digit_of::<V, DIGITS>(V::load(starts[3].add(at)), digit),
+                ]);
+                for q in 0..4 {
+                    let to = (q * blocks + block) * LINE + at;
+                    four[q].store(tile[to..][..V::BYTES].as_mut_ptr());
+                }
+            }
+        }
+    }
+}
+
+/// Where line `line` of four rows or columns from `first` on begins, of the last one in place of those beyond it.
+#[inline(always)]
+fn lines_of(data: &[u8], bytes: usize, first: usize, last: usize, line: usize) -> [*const u8; 4] {
+    let mut starts = [data.as_ptr(); 4];
+    for i in 0..4 {
+        starts[i] = data[(first + i).min(last) * bytes + line * LINE..][..LINE].as_ptr();
+    }
+    starts
+}
+
+/// The codes of a line of bytes, `tile[stride * digit..]` those of a digit, as far as the tile goes.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn digits<V: Vector, const DIGITS: usize>(line: &[u8], tile: &mut [u8], stride: usize) {
+    let count = DIGITS.min((tile.len() - LINE) / stride + 1);
+    for part in 0..V::PARTS {
+        let at = part * V::BYTES;
+        let (line, tile) = (line[at..][..V::BYTES].as_ptr(), tile[at..].as_mut_ptr());
+        // SAFETY: the line and each digit of the tile have 64 bytes.
+        unsafe {
+            let mut bytes = V::load(line);
+            for digit in 0..DIGITS {
+                if digit < count {
+                    digit_of::<V, DIGITS>(bytes, if DIGITS == 4 { digit } else { 0 })
+                        .store(tile.add(digit * stride));
+                    if DIGITS == 5 {
+                        bytes = bytes.triple();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The codes of one digit: two bits of each byte where there are four digits, and base 3 where there are five.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn digit_of<V: Vector, const DIGITS: usize>(mut bytes: V, digit: usize) -> V {
+    // SAFETY: by the contract.
+    unsafe {
+        if DIGITS == Packing::Bits2.digits() {
+            return bytes.low_pair(digit);
+        }
+        for _ in 0..digit {
+            bytes = bytes.triple();
+        }
+        bytes.top_trit()
     }
 }
 
@@ -144,5 +295,15 @@ fn checkpoint(w: &TernaryMatrix, row: usize, cols: Range<usize>, blocks: usize, 
             let block = index * LINE / 4;
             spread(&codes[..4 * (blocks - block).min(LINE / 4)], row_of_tile, block, blocks, tile);
         }
+    }
+}
+
+/// Writes the codes of one row, from block `block` on, to their places in a tile.
+#[inline(always)]
+fn spread(codes: &[u8], row: usize, block: usize, blocks: usize, tile: &mut [u8]) {
+    let start = (row / 16 * blocks + block) * LINE;
+    let lines = tile[start..].chunks_exact_mut(LINE);
+    for (line, four) in lines.zip(codes.as_chunks::<4>().0) {
+        line[row % 16 * 4..][..4].copy_from_slice(four);
     }
 }

@@ -10,7 +10,7 @@ use crate::packing::LINE;
 ///
 /// # Safety
 /// Every method may be called only where the CPU has the instruction set, inside a function compiled for it. `load`
-/// reads and `store` writes `BYTES` bytes, `repeat` reads 4, `add_to` reads and writes `BYTES / 4` integers.
+/// reads, `store` and `store_apart` write `BYTES` bytes, `repeat` reads 4, `add_to` reads and writes `BYTES / 4` integers.
 pub(super) trait Vector: Copy {
     /// Bytes of a vector; divides a line.
     const BYTES: usize;
@@ -44,6 +44,8 @@ pub(super) trait Vector: Copy {
     unsafe fn trits(self) -> Self;
     /// Every byte times 3, modulo 256.
     unsafe fn triple(self) -> Self;
+    /// The first digit of every byte in base 3, `floor(3 v / 256)`.
+    unsafe fn top_trit(self) -> Self;
     unsafe fn zero() -> Self::Sum;
     /// Adds the products of codes and activations, four neighbours to one sum.
     unsafe fn dot(sum: Self::Sum, codes: Self, x: Self) -> Self::Sum;
@@ -59,6 +61,10 @@ pub(super) trait Vector: Copy {
     unsafe fn total(sum: Self::Sum) -> i32;
     /// Four vectors byte by byte: within every 16 bytes, byte `4 q + i` of each becomes element `i` of vector `q`.
     unsafe fn interleave(columns: [Self; 4]) -> [Self; 4];
+    /// Four vectors by words of four bytes: within every 16 bytes, word `i` of vector `r` becomes word `r` of vector `i`.
+    unsafe fn transpose(rows: [Self; 4]) -> [Self; 4];
+    /// Stores each 16 bytes `stride` bytes behind the ones before.
+    unsafe fn store_apart(self, at: *mut u8, stride: usize);
 
     /// Vectors in a line.
     const PARTS: usize = LINE / Self::BYTES;

@@ -40,33 +40,3 @@ pub(super) fn pack(matrix: &TernaryMatrix, columns: Range<usize>, packing: Packi
         }
     }
 }
-
-/// The codes of 64 rows, digit `digit` of line `line`, of the four columns from `first` on, in the order of the bytes.
-#[inline(always)]
-pub(crate) fn unpack(
-    data: &[u8],
-    column_bytes: usize,
-    packing: Packing,
-    (line, digit): (usize, usize),
-    first: usize,
-) -> [[u8; LINE]; 4] {
-    let mut codes = [[0; LINE]; 4];
-    for i in 0..4 {
-        // Beyond the last column the activations are 0.
-        let at = ((first + i) * column_bytes).min(data.len() - column_bytes) + line * LINE;
-        let bytes = &data[at..at + LINE];
-        match packing {
-            Packing::Bits2 => decode_all(bytes, &mut codes[i], |byte| Packing::Bits2.decode(byte, digit)),
-            Packing::Base3 => decode_all(bytes, &mut codes[i], |byte| Packing::Base3.decode(byte, digit)),
-        }
-    }
-    codes
-}
-
-/// The loop that the compiler makes vectors of.
-#[inline(always)]
-fn decode_all(bytes: &[u8], codes: &mut [u8; LINE], decode: impl Fn(u8) -> u8) {
-    for (code, byte) in codes.iter_mut().zip(bytes) {
-        *code = decode(*byte);
-    }
-}

@@ -124,7 +124,3 @@ fn shape(rows: usize, cols: usize, order: Order, packing: Packing) -> (usize, us
         Order::Columns => (cols, rows.div_ceil(line_codes) * LINE),
     }
 }
-
-pub(crate) use self::columns::unpack as unpack_columns;
-pub(crate) use self::panels::unpack as unpack_panel;
-pub(crate) use self::rows::{spread, unpack as unpack_rows};

@@ -23,17 +23,3 @@ pub(super) fn pack(matrix: &TernaryMatrix, panel: usize, packing: Packing, out: 
         }
     }
 }
-
-/// The codes of blocks of a panel, `[digit][block][64]`: a tile.
-#[inline(always)]
-pub(crate) fn unpack(panel: &[u8], packing: Packing, tile: &mut [u8]) {
-    let digits = packing.digits();
-    let codes_of_digit = tile.len() / digits;
-    for (digit, tile) in tile.chunks_exact_mut(codes_of_digit).enumerate() {
-        let pairs = tile.iter_mut().zip(panel);
-        match packing {
-            Packing::Bits2 => pairs.for_each(|(code, byte)| *code = Packing::Bits2.decode(*byte, digit)),
-            Packing::Base3 => pairs.for_each(|(code, byte)| *code = Packing::Base3.decode(*byte, digit)),
-        }
-    }
-}

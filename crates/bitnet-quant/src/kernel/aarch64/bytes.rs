@@ -43,6 +43,17 @@ macro_rules! bytes {
         }
 
         #[inline(always)]
+        unsafe fn top_trit(self) -> Self {
+            unsafe {
+                // 1 from 86 on, and 1 more from 171 on.
+                let one = vdupq_n_u8(1);
+                let third = vminq_u8(vqsubq_u8(self.0, vdupq_n_u8(85)), one);
+                let two_thirds = vminq_u8(vqsubq_u8(self.0, vdupq_n_u8(170)), one);
+                Self(vaddq_u8(third, two_thirds))
+            }
+        }
+
+        #[inline(always)]
         unsafe fn interleave([a, b, c, d]: [Self; 4]) -> [Self; 4] {
             unsafe {
                 let zip = |ab, cd| {
@@ -53,6 +64,25 @@ macro_rules! bytes {
                 let [third, fourth] = zip(vzip2q_u8(a.0, b.0), vzip2q_u8(c.0, d.0));
                 [first, second, third, fourth]
             }
+        }
+
+        #[inline(always)]
+        unsafe fn transpose([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+            unsafe {
+                let [a, b, c, d] = [a, b, c, d].map(|row| vreinterpretq_u32_u8(row.0));
+                let (ab, cd) = (vzip1q_u32(a, b), vzip1q_u32(c, d));
+                let (ab_high, cd_high) = (vzip2q_u32(a, b), vzip2q_u32(c, d));
+                let pairs = [(ab, cd), (ab_high, cd_high)].map(|(ab, cd)| {
+                    let (ab, cd) = (vreinterpretq_u64_u32(ab), vreinterpretq_u64_u32(cd));
+                    [vzip1q_u64(ab, cd), vzip2q_u64(ab, cd)].map(|word| Self(vreinterpretq_u8_u64(word)))
+                });
+                [pairs[0][0], pairs[0][1], pairs[1][0], pairs[1][1]]
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_apart(self, at: *mut u8, _stride: usize) {
+            unsafe { self.store(at) }
         }
     };
 }

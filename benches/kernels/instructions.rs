@@ -8,7 +8,7 @@ use bitnet_benchmarks::{Case, Shape};
 use bitnet_core::{FloatKernels, Isa, POSITIONS, ThreadPool};
 use bitnet_quant::kernel::definition;
 use bitnet_quant::{
-    CompactRows, Order, PackedMatrix, Packing, Product, ScoreBlock, SparseScratch, SplitActivations,
+    CompactRows, Order, PackedMatrix, Packing, Product, RoundedActivations, ScoreBlock, SparseScratch,
     TernaryKernel, Then,
 };
 
@@ -109,17 +109,17 @@ fn decode_head() {
     };
     let floats = FloatKernels::new(Isa::selected().unwrap()).unwrap();
     let shape = (SHAPE.rows, SHAPE.cols);
-    let head = CompactRows::new(&pool, &floats, shape, read_row, |_| {}).unwrap().unwrap();
+    let kernel = kernel();
+    let head = CompactRows::new(&pool, &floats, &kernel, shape, read_row, |_| {}).unwrap().unwrap();
     let x: Vec<f32> = (0..SHAPE.cols).map(value).collect();
-    let (mut split, mut scores) = ([SplitActivations::default()], vec![0.0; SHAPE.rows]);
+    let (mut rounded, mut scores) = ([RoundedActivations::default()], vec![0.0; SHAPE.rows]);
     let mut blocks = vec![ScoreBlock::default(); head.score_blocks()];
     let mut run = |kernel: TernaryKernel, scores: &mut [f32]| {
-        head.scores(&pool, &kernel, black_box(&x), &mut split, scores, &mut blocks);
-        assert!(split[0].margin().is_some());
+        head.scores(&pool, &kernel, black_box(&x), &mut rounded, scores, &mut blocks);
+        assert!(rounded[0].margin().is_some());
     };
     let mut expected = scores.clone();
     run(TernaryKernel::new(Isa::Scalar).unwrap(), &mut expected);
-    let kernel = kernel();
     run(kernel, &mut scores);
     counted(&mut || run(kernel, &mut scores));
     assert_eq!(scores, expected);

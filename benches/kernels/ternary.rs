@@ -10,8 +10,8 @@ use bitnet_core::bandwidth::ReadProbe;
 use bitnet_core::{DisjointSlice, FloatKernels, Isa, ThreadPool};
 use bitnet_quant::kernel::{definition, int8_peak_gmac_s};
 use bitnet_quant::{
-    CompactRows, Order, PackedMatrix, Packing, Product, QuantizedActivations, ScoreBlock, SparseScratch,
-    SplitActivations, TernaryKernel, Then,
+    CompactRows, Order, PackedMatrix, Packing, Product, QuantizedActivations, RoundedActivations, ScoreBlock,
+    SparseScratch, TernaryKernel, Then,
 };
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -131,7 +131,7 @@ fn decode_columns(criterion: &mut Criterion) {
     }
 }
 
-/// One token, rows of the head in four bits.
+/// One token, rows of the head in three bits.
 fn decode_head(criterion: &mut Criterion) {
     let pool = pool();
     let mut group = criterion.benchmark_group("decode_head");
@@ -140,13 +140,15 @@ fn decode_head(criterion: &mut Criterion) {
         out.iter_mut().enumerate().for_each(|(col, out)| *out = value(row * HEAD.cols + col));
     };
     let floats = FloatKernels::new(Isa::Scalar).unwrap();
-    let head = CompactRows::new(&pool, &floats, (HEAD.rows, HEAD.cols), read_row, |_| {}).unwrap().unwrap();
+    let kernel = TernaryKernel::new(Isa::Scalar).unwrap();
+    let head =
+        CompactRows::new(&pool, &floats, &kernel, (HEAD.rows, HEAD.cols), read_row, |_| {}).unwrap().unwrap();
     let x: Vec<f32> = (0..HEAD.cols).map(value).collect();
-    let mut split = [SplitActivations::default()];
+    let mut rounded = [RoundedActivations::default()];
     let mut blocks = vec![ScoreBlock::default(); head.score_blocks()];
     let mut scores = |isa: Isa, out: &mut [f32]| {
         let kernel = TernaryKernel::new(isa).unwrap();
-        head.scores(&pool, &kernel, black_box(&x), &mut split, out, &mut blocks);
+        head.scores(&pool, &kernel, black_box(&x), &mut rounded, out, &mut blocks);
     };
     let mut expected = vec![0.0; HEAD.rows];
     scores(Isa::Scalar, &mut expected);

@@ -8,7 +8,7 @@ use bitnet_core::{DisjointSlice, ThreadPool};
 
 use super::dense::PanelSums;
 use super::finish::{Finish, Sums, Then};
-use super::planes::{Halves, TOGETHER};
+use super::planes::TOGETHER;
 use super::tile::TileProduct;
 use super::unpack::TileSource;
 use super::{LANES, TernaryKernel, check_lengths, planes};
@@ -116,39 +116,46 @@ impl TernaryKernel {
         )
     }
 
-    /// Products of neighbouring rows of three bits and one token of 16 bits: see `planes.rs`.
+    /// Products of neighbouring rows of three bits and one vector of activations: see `planes.rs`.
     #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
-    pub(crate) fn octal_products(
+    pub(crate) fn octal_products(&self, data: &[u8], row_bytes: usize, x: &[i8], out: &mut [i32]) {
+        // SAFETY: `new` found the instruction set on this CPU.
+        unsafe { (self.table.octals)(data, row_bytes, &[x], &mut [out]) }
+    }
+
+    /// [`Self::octal_products`] of the two vectors of a token of 16 bits.
+    #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
+    pub(crate) fn octal_products_wide(
         &self,
         data: &[u8],
         row_bytes: usize,
-        token: Halves<'_>,
-        out: &mut [[i64; 1]],
+        x: &[&[i8]; 2],
+        out: &mut [&mut [i32]; 2],
     ) {
-        // SAFETY: `new` found the instruction set on this CPU.
-        unsafe { (self.table.octals)(data, row_bytes, &[token], out) }
+        // SAFETY: as above.
+        unsafe { (self.table.octals_wide)(data, row_bytes, x, out) }
     }
 
-    /// [`Self::octal_products`] of several tokens.
+    /// [`Self::octal_products`] of several vectors.
     #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
     pub(crate) fn octal_products_together(
         &self,
         data: &[u8],
         row_bytes: usize,
-        tokens: &[Halves<'_>; TOGETHER],
-        out: &mut [[i64; TOGETHER]],
+        x: &[&[i8]; TOGETHER],
+        out: &mut [&mut [i32]; TOGETHER],
     ) {
         // SAFETY: as above.
-        unsafe { (self.table.octals_together)(data, row_bytes, tokens, out) }
+        unsafe { (self.table.octals_together)(data, row_bytes, x, out) }
     }
 
     /// The product of a row of one bit, the sum of `x` where it is set.
     #[expect(unsafe_code, reason = "calls code compiled for an instruction set")]
-    pub(crate) fn bit_product(&self, row: &[u8], token: Halves<'_>) -> i64 {
-        let mut product = [[0]];
+    pub(crate) fn bit_product(&self, row: &[u8], x: &[i8]) -> i32 {
+        let mut product = [0];
         // SAFETY: as above.
-        unsafe { (self.table.bits)(row, row.len(), &[token], &mut product) }
-        product[0][0] / planes::BIT
+        unsafe { (self.table.bits)(row, row.len(), &[x], &mut [&mut product]) }
+        product[0] / planes::BIT
     }
 
     #[expect(unsafe_code, reason = "threads write disjoint outputs")]

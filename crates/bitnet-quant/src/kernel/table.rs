@@ -3,12 +3,12 @@
 use crate::PackedMatrix;
 use crate::kernel::dense::PanelSums;
 use crate::kernel::finish::{Finish, Sums};
-use crate::kernel::planes::{Halves, TOGETHER};
+use crate::kernel::planes::TOGETHER;
 use crate::kernel::tile::TileProduct;
 use crate::kernel::unpack::TileSource;
 
-/// `(data, bytes of a row, tokens, out)`: see `planes.rs`.
-type Planes<const TOKENS: usize> = unsafe fn(&[u8], usize, &[Halves<'_>; TOKENS], &mut [[i64; TOKENS]]);
+/// `(data, bytes of a row, vectors, out)`: see `planes.rs`.
+type Planes<const N: usize> = unsafe fn(&[u8], usize, &[&[i8]; N], &mut [&mut [i32]; N]);
 /// `(weights, columns, x, scratch, out)`: see `sparse_columns.rs`.
 type Columns = unsafe fn(&PackedMatrix, &[u32], &[i8], &mut [i32], &mut [i32]);
 
@@ -20,8 +20,9 @@ pub(super) struct Table {
     pub(super) base3: Option<OneToken>,
     /// Whether the functions of `base3` give `(t - 1) . x` rather than `t . x`.
     pub(super) centres_trits: bool,
-    /// Planes of three bits, with one token and with several.
+    /// Planes of three bits, with one vector of activations, the two of 16 bits, and several.
     pub(super) octals: Planes<1>,
+    pub(super) octals_wide: Planes<2>,
     pub(super) octals_together: Planes<TOGETHER>,
     /// Planes of one bit.
     pub(super) bits: Planes<1>,
@@ -70,7 +71,7 @@ macro_rules! table {
         use $crate::PackedMatrix;
         use $crate::kernel::dense::PanelSums;
         use $crate::kernel::finish::{Finish, Sums};
-        use $crate::kernel::planes::{Halves, TOGETHER};
+        use $crate::kernel::planes::TOGETHER;
         use $crate::kernel::table::{OneToken, Table};
         use $crate::kernel::tile::TileProduct;
         use $crate::kernel::unpack::TileSource;
@@ -85,6 +86,7 @@ macro_rules! table {
             },
             centres_trits: <$vector>::CENTRES_TRITS,
             octals: octals_of,
+            octals_wide: octals_wide_of,
             octals_together: octals_together_of,
             bits: bits_of,
             tile: $tile,
@@ -109,14 +111,17 @@ macro_rules! table {
             columns_base3(w: &PackedMatrix, columns: &[u32], x: &[i8], scratch: &mut [i32], out: &mut [i32])
             = sparse_columns::base3::<$vector, $groups>(w.data(), w.unit_bytes(), columns, x, scratch, out));
         table!(@function #[$features]
-            octals_of(data: &[u8], row_bytes: usize, tokens: &[Halves<'_>; 1], out: &mut [[i64; 1]])
-            = planes::planes::<$vector, 3, 1>(data, row_bytes, tokens, out));
-        table!(@function #[$features] octals_together_of(
-                data: &[u8], row_bytes: usize, tokens: &[Halves<'_>; TOGETHER], out: &mut [[i64; TOGETHER]])
-            = planes::planes::<$vector, 3, TOGETHER>(data, row_bytes, tokens, out));
+            octals_of(data: &[u8], row_bytes: usize, x: &[&[i8]; 1], out: &mut [&mut [i32]; 1])
+            = planes::planes::<$vector, 3, 1>(data, row_bytes, x, out));
         table!(@function #[$features]
-            bits_of(data: &[u8], row_bytes: usize, tokens: &[Halves<'_>; 1], out: &mut [[i64; 1]])
-            = planes::planes::<$vector, 1, 1>(data, row_bytes, tokens, out));
+            octals_wide_of(data: &[u8], row_bytes: usize, x: &[&[i8]; 2], out: &mut [&mut [i32]; 2])
+            = planes::planes::<$vector, 3, 2>(data, row_bytes, x, out));
+        table!(@function #[$features]
+            octals_together_of(data: &[u8], row_bytes: usize, x: &[&[i8]; TOGETHER], out: &mut [&mut [i32]; TOGETHER])
+            = planes::planes::<$vector, 3, TOGETHER>(data, row_bytes, x, out));
+        table!(@function #[$features]
+            bits_of(data: &[u8], row_bytes: usize, x: &[&[i8]; 1], out: &mut [&mut [i32]; 1])
+            = planes::planes::<$vector, 1, 1>(data, row_bytes, x, out));
         table!(@function #[$features]
             unpack_of(w: TileSource<'_>, row: usize, cols: std::ops::Range<usize>, tile: &mut [u8])
             = unpack::unpack::<$vector>(w, row, cols, tile));

@@ -59,6 +59,12 @@ pub(super) trait Vector: Copy {
     unsafe fn add_to(sum: Self::Sum, shift: usize, out: *mut i32);
     /// The sum of the sums.
     unsafe fn total(sum: Self::Sum) -> i32;
+    /// The sum of four of them, which fits. Sums that are wide enough are added before they are totalled.
+    #[inline(always)]
+    unsafe fn total_of(sums: [Self::Sum; 4]) -> i32 {
+        // SAFETY: by the contract.
+        unsafe { Self::total(sums[0]) + Self::total(sums[1]) + Self::total(sums[2]) + Self::total(sums[3]) }
+    }
     /// Four vectors byte by byte: within every 16 bytes, byte `4 q + i` of each becomes element `i` of vector `q`.
     unsafe fn interleave(columns: [Self; 4]) -> [Self; 4];
     /// Four vectors by words of four bytes: within every 16 bytes, word `i` of vector `r` becomes word `r` of vector `i`.

@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use bitnet_core::{DisjointSlice, FloatMatrix, ThreadPool};
-use bitnet_quant::{CompactRows, Margin, SCORE_BLOCK, ScoreBlock, SplitActivations, TernaryKernel};
+use bitnet_quant::{CompactRows, Margin, RoundedActivations, SCORE_BLOCK, ScoreBlock, TernaryKernel};
 
 use super::compute::Compute;
 use super::head::{LARGEST_SHARE, seeds};
@@ -20,7 +20,7 @@ use crate::backend::{Candidate, Choice, Cut};
 #[derive(Debug, Default)]
 pub(super) struct Choices {
     /// Of the choices that are made by scores.
-    splits: Vec<SplitActivations>,
+    rounded: Vec<RoundedActivations>,
     /// `[choices made by scores, rows of the head]`.
     scores: Vec<f32>,
     /// `[choices made by scores, blocks of those rows]`.
@@ -97,14 +97,14 @@ impl Choices {
         x: &[f32],
         tokens: usize,
     ) {
-        if self.splits.len() < tokens {
-            self.splits.resize_with(tokens, SplitActivations::default);
+        if self.rounded.len() < tokens {
+            self.rounded.resize_with(tokens, RoundedActivations::default);
             self.scores.resize(tokens * compact.rows(), 0.0);
             self.blocks.resize(tokens * compact.score_blocks(), ScoreBlock::default());
         }
         let scores = &mut self.scores[..tokens * compact.rows()];
         let blocks = &mut self.blocks[..tokens * compact.score_blocks()];
-        compact.scores(pool, kernel, x, &mut self.splits[..tokens], scores, blocks);
+        compact.scores(pool, kernel, x, &mut self.rounded[..tokens], scores, blocks);
     }
 
     /// Answers those of `choices` that `is_scored`, in their order, from the scores of their tokens `x`.
@@ -116,7 +116,7 @@ impl Choices {
         choices: &[Choice<'_>],
         is_scored: impl Fn(&&Choice<'_>) -> bool + Sync,
     ) {
-        let Self { splits, scores, blocks, answers, .. } = self;
+        let Self { rounded, scores, blocks, answers, .. } = self;
         let (rows, cols) = (search.head.rows(), search.head.cols());
         let blocks_of_token = search.compact.score_blocks();
         let scored = || choices.iter().enumerate().filter(|(_, choice)| is_scored(choice)).enumerate();
@@ -126,7 +126,7 @@ impl Choices {
                       threads: Option<&ThreadPool>| {
             let token = Token {
                 x: &x[token * cols..][..cols],
-                split: &splits[token],
+                rounded: &rounded[token],
                 scores: &scores[token * rows..][..rows],
                 blocks: &blocks[token * blocks_of_token..][..blocks_of_token],
             };
@@ -147,7 +147,7 @@ impl Choices {
 /// A token and its scores.
 struct Token<'a> {
     x: &'a [f32],
-    split: &'a SplitActivations,
+    rounded: &'a RoundedActivations,
     scores: &'a [f32],
     blocks: &'a [ScoreBlock],
 }
@@ -196,7 +196,7 @@ impl Answer {
 
     /// Finds what `cut` keeps, with the threads of `pool` or with this one alone; nothing where the token is not finite.
     fn find(&mut self, search: &Search<'_>, pool: Option<&ThreadPool>, token: &Token<'_>, cut: &Cut<'_>) {
-        let Some(margin) = token.split.margin() else { return };
+        let Some(margin) = token.rounded.margin() else { return };
         let seeds = seeds(cut);
         self.take_best(token, cut, seeds);
         let exact = |id: u32| search.head.row_dot(&search.compute.floats, id as usize, token.x);
@@ -283,7 +283,7 @@ impl Answer {
         each(pool, &mut self.candidates, 64, |Candidate { id, logit }| {
             let id = *id as usize;
             let (score, distance) =
-                compact.refined(&compute.ternary, token.split, margin, id, token.scores[id]);
+                compact.refined(&compute.ternary, token.rounded, margin, id, token.scores[id]);
             *logit = cut.penalise(id, score + distance);
         });
         self.candidates.retain(|candidate| !is_below(candidate.logit, level));

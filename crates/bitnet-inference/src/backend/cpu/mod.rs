@@ -72,7 +72,7 @@ impl CpuBackend {
         let floats = FloatKernels::new(ternary.isa())?;
         let weights = model.ternary_parameters();
         let packing = ternary.choose_packing(&pool, options.packing, weights)?;
-        let model = Arc::new(Prepared::new(model, &pool, &floats, packing)?);
+        let model = Arc::new(Prepared::new(model, &pool, &floats, &ternary, packing)?);
         Ok(Self { model, compute: Compute { pool, floats, ternary }, packing, kv_cache: options.kv_cache })
     }
 

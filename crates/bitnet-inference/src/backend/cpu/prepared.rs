@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bitnet_core::{FloatKernels, FloatMatrix, LowRank, ThreadPool};
-use bitnet_quant::{CompactRows, InputNorm, Order, PackedLinear, Packing};
+use bitnet_quant::{CompactRows, InputNorm, Order, PackedLinear, Packing, TernaryKernel};
 
 use super::scaled::ScaledLinear;
 use crate::activation::Activation;
@@ -64,10 +64,12 @@ impl Prepared {
         model: ModelPart,
         pool: &ThreadPool,
         floats: &FloatKernels,
+        kernel: &TernaryKernel,
         packing: Packing,
     ) -> Result<Self> {
         let ModelPart { config, layers, embedding, blocks, ending, adapter } = model;
-        let preparer = Preparer { pool, packing, activations: config.quantization.activations };
+        let activations = config.quantization.activations;
+        let preparer = Preparer { pool, floats, kernel, packing, activations };
         let blocks = layers
             .clone()
             .zip(blocks)
@@ -75,7 +77,7 @@ impl Prepared {
                 preparer.block(block, config.activation, &Added::to(adapter.as_ref(), layer))
             })
             .collect::<Result<Vec<_>>>()?;
-        let ending = ending.map(|ending| preparer.ending(ending, floats)).transpose()?;
+        let ending = ending.map(|ending| preparer.ending(ending)).transpose()?;
         Ok(Self { config, layers, embedding, blocks, ending })
     }
 
@@ -182,21 +184,10 @@ impl Mlp<PreparedLinear> {
     }
 }
 
-impl Head {
-    fn float(pool: &ThreadPool, floats: &FloatKernels, linear: FloatLinear) -> Result<Self> {
-        let weight = &linear.weight;
-        if linear.bias.is_some() {
-            return Ok(Self::Float(linear, None));
-        }
-        let shape = (weight.rows(), weight.cols());
-        let read_row = |row: usize, out: &mut [f32]| weight.read_row(row, out);
-        let compact = CompactRows::new(pool, floats, shape, read_row, |rows| weight.release_rows(rows))?;
-        Ok(Self::Float(linear, compact))
-    }
-}
-
 struct Preparer<'a> {
     pool: &'a ThreadPool,
+    floats: &'a FloatKernels,
+    kernel: &'a TernaryKernel,
     packing: Packing,
     activations: ActivationMode,
 }
@@ -222,13 +213,26 @@ impl Preparer<'_> {
         Ok(PreparedLinear { base, added: added.cloned() })
     }
 
-    fn ending(&self, ending: model::Ending, floats: &FloatKernels) -> Result<Ending> {
+    fn ending(&self, ending: model::Ending) -> Result<Ending> {
         let model::Ending { norm, head, is_tied } = ending;
         let head = match head {
             Linear::Ternary(_) => Head::Linear(self.linear(head, Order::Panels, None)?),
-            Linear::Float(head) => Head::float(self.pool, floats, head)?,
+            Linear::Float(head) => self.head(head)?,
         };
         Ok(Ending { norm, head, is_tied })
+    }
+
+    fn head(&self, linear: FloatLinear) -> Result<Head> {
+        let weight = &linear.weight;
+        if linear.bias.is_some() {
+            return Ok(Head::Float(linear, None));
+        }
+        let shape = (weight.rows(), weight.cols());
+        let read_row = |row: usize, out: &mut [f32]| weight.read_row(row, out);
+        let compact = CompactRows::new(self.pool, self.floats, self.kernel, shape, read_row, |rows| {
+            weight.release_rows(rows);
+        })?;
+        Ok(Head::Float(linear, compact))
     }
 
     fn block(

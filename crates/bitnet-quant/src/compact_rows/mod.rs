@@ -23,21 +23,35 @@
 //! b = (w / s + u >= q)        w = s (q - u + b/2 - 1/4) + e'
 //! ```
 //!
-//! With `c = 2.84` and 128,256 rows, one token in 10^15 would be judged by a bound that does not hold. What `x` loses by
-//! its rounding to 16 bits, and sums by their rounding to float32, is bounded without chance and added.
+//! Activations are rounded as well, to one byte or two: `n = round(x / U + v)` with a dither `v` of their own, so that
+//! `x = U (n - v) + U r` with `r` uniform and independent of `w' = s (q - u)`. Together
+//!
+//! ```text
+//! w . x = s U ((q - u) . n - (q - u) . v) + e . x + U w' . r        P(|U w' . r| > c U |w'|) <= 2 exp(-6 c^2)
+//! ```
+//!
+//! where `(q - u) . v` is a number of the row, and `|w'| / s` at most `|w| / s + sqrt(cols) / 2`. Two bytes are taken where
+//! one would add more than an eighth to the bound, for activations of which few are large.
+//!
+//! With `c = 2.84` and 128,256 rows, one token in 10^15 would be judged by a bound that does not hold. That `v` has 256
+//! values, and the rounding of all this to float32, are bounded without chance and added.
+
+mod activations;
+mod score_block;
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bitnet_core::{Buffer, DisjointSlice, FloatKernels, Pages, ThreadPool};
 
-use crate::kernel::planes::{GROUPS, Halves, TOGETHER};
+pub use activations::{Margin, RoundedActivations};
+pub use score_block::{SCORE_BLOCK, ScoreBlock};
+
+use crate::kernel::planes::{GROUPS, TOGETHER};
 use crate::packing::LINE;
 use crate::rounding::uniform;
-use crate::score_block::{SCORE_BLOCK, ScoreBlock};
 use crate::{Result, TernaryKernel};
 
-/// `c` above.
-const DEVIATIONS: f32 = 2.84;
 /// Codes run from 0 to 7 around 3.5: `|w / s| <= 3.49` and half a step of dither.
 const CENTRE: f32 = 3.5;
 const LARGEST: f32 = 3.49;
@@ -45,12 +59,12 @@ const LARGEST: f32 = 3.49;
 const BLOCK_COLS: usize = GROUPS * LINE;
 /// Lines of a block of codes.
 const LINES: usize = 3;
-/// Activations are integers of 16 bits up to here, so that their high byte fits after rounding.
-const LARGEST_X: f32 = 32_512.0;
 /// Rows between two calls of `done`.
 const ROWS_AT_ONCE: usize = 8192;
-/// 3-bit codes times 16-bit activations stay below 2^31 in each half up to here.
+/// 3-bit codes times bytes stay below 2^31 up to here, and what float32 loses of their sums below what the bound allows.
 const MAX_COLS: usize = 1 << 18;
+/// Products of fewer vectors with a block are computed one by one.
+const FEWEST_TOGETHER: usize = 3;
 
 /// Float rows in three bits and a fourth, `[rows, cols]`.
 #[derive(Debug, Clone)]
@@ -63,31 +77,24 @@ pub struct CompactRows {
     bits: Buffer,
     /// `s` of each row; 0 for a row of zeros, infinite for one that is not finite.
     steps: Vec<f32>,
+    /// `(q - u) . v` of each row.
+    offsets: Vec<f32>,
+    dither: Dither,
+    /// The most that `|w'| / s` can be of any row.
+    norm: f32,
+}
+
+/// What is added before rounding, the same in every process.
+#[derive(Debug, Clone)]
+struct Dither {
     /// `u` of each column.
-    dither: Vec<f32>,
+    of_rows: Vec<f32>,
+    /// `256 v` of each column, padded with zeros to whole blocks.
+    of_activations: Vec<i8>,
 }
 
-/// The activations of one token as [`CompactRows::scores`] reads them, allocated once and
-/// used again.
-#[derive(Debug, Clone, Default)]
-pub struct SplitActivations {
-    high: Vec<i8>,
-    low: Vec<i8>,
-    /// What an integer of 1 stands for.
-    unit: f64,
-    /// The sum of the integers.
-    total: i64,
-    /// What to subtract from a sum of codes and integers, `sum of (3.5 + u) x`.
-    offset: f64,
-    margin: Option<Margin>,
-}
-
-/// What is known of the products of one token: how many steps of its row a product is from its score at most.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Margin {
-    score: f32,
-    refined: f32,
-}
+/// Where the scores of a batch go, and what is known of each block of them.
+type Out<'a> = (DisjointSlice<'a, f32>, DisjointSlice<'a, ScoreBlock>);
 
 impl CompactRows {
     /// Quantizes `rows` rows of `cols` values; `read_row(row, out)` widens one. `done(rows)` is called for each range of
@@ -96,6 +103,7 @@ impl CompactRows {
     pub fn new(
         pool: &ThreadPool,
         floats: &FloatKernels,
+        kernel: &TernaryKernel,
         (rows, cols): (usize, usize),
         read_row: impl Fn(usize, &mut [f32]) + Sync,
         mut done: impl FnMut(Range<usize>),
@@ -104,12 +112,13 @@ impl CompactRows {
             return Ok(None);
         }
         let row_bytes = cols.div_ceil(BLOCK_COLS) * LINE;
-        let dither: Vec<f32> = dither(cols);
+        let dither = Dither::new(cols, row_bytes * GROUPS);
         // Codes with their bits: `2 q + b = floor(2 (w / s + u + 3.5) + 1)`.
-        let offsets: Vec<f32> = dither.iter().map(|u| 2.0 * (u + CENTRE) + 0.5).collect();
+        let offsets: Vec<f32> = dither.of_rows.iter().map(|u| 2.0 * (u + CENTRE) + 0.5).collect();
         let (mut codes, mut bits) =
             (Pages::zeroed(rows * LINES * row_bytes)?, Pages::zeroed(rows * row_bytes)?);
         let mut steps = vec![0.0; rows];
+        let norm = AtomicU32::new(0);
         let shared_codes = DisjointSlice::new(codes.as_mut_slice());
         let shared_bits = DisjointSlice::new(bits.as_mut_slice());
         let shared_steps = DisjointSlice::new(&mut steps);
@@ -125,13 +134,62 @@ impl CompactRows {
                         let bits = shared_bits.part(row * row_bytes..(row + 1) * row_bytes);
                         let step = pack(floats, &values, &offsets, &mut scratch, codes, bits);
                         shared_steps.write(row, step);
+                        if step > 0.0 && step.is_finite() {
+                            let steps = norm_in_steps(floats, &values, step);
+                            // Positive floats have the order of their bits.
+                            norm.fetch_max(steps.to_bits(), Ordering::Relaxed);
+                        }
                     }
                 }
             });
             done(start..end);
         }
-        let (codes, bits) = (Buffer::from_owner(codes), Buffer::from_owner(bits));
-        Ok(Some(Self { rows, cols, row_bytes, codes, bits, steps, dither }))
+        let mut compact = Self {
+            rows,
+            cols,
+            row_bytes,
+            codes: Buffer::from_owner(codes),
+            bits: Buffer::from_owner(bits),
+            steps,
+            offsets: vec![0.0; rows],
+            dither,
+            norm: f32::from_bits(norm.into_inner()),
+        };
+        compact.find_offsets(pool, kernel);
+        Ok(Some(compact))
+    }
+
+    /// Fills `offsets`, which the product of codes and bytes leads to.
+    #[expect(unsafe_code, reason = "threads write disjoint rows")]
+    fn find_offsets(&mut self, pool: &ThreadPool, kernel: &TernaryKernel) {
+        let mut offsets = std::mem::take(&mut self.offsets);
+        let centres = self.dither.of_rows.iter().zip(&self.dither.of_activations);
+        let centre: f64 = centres.map(|(u, v)| f64::from(CENTRE + u) * f64::from(*v)).sum();
+        let shared = DisjointSlice::new(&mut offsets);
+        pool.split(self.rows, SCORE_BLOCK, |range| {
+            for start in range.clone().step_by(SCORE_BLOCK) {
+                let rows = start..range.end.min(start + SCORE_BLOCK);
+                let mut sums = [0; SCORE_BLOCK];
+                let sums = &mut sums[..rows.len()];
+                kernel.octal_products(
+                    self.codes_of(&rows),
+                    LINES * self.row_bytes,
+                    &self.dither.of_activations,
+                    sums,
+                );
+                // SAFETY: each row belongs to one thread.
+                let offsets = unsafe { shared.part(rows) };
+                for (offset, sum) in offsets.iter_mut().zip(sums) {
+                    *offset = ((f64::from(*sum) - centre) / 256.0) as f32;
+                }
+            }
+        });
+        self.offsets = offsets;
+    }
+
+    fn codes_of(&self, rows: &Range<usize>) -> &[u8] {
+        let row_bytes = LINES * self.row_bytes;
+        &self.codes[rows.start * row_bytes..rows.end * row_bytes]
     }
 
     /// Number of rows.
@@ -141,7 +199,13 @@ impl CompactRows {
 
     /// Bytes of all that is kept.
     pub fn memory_bytes(&self) -> usize {
-        self.codes.len() + self.bits.len() + size_of_val(&*self.steps) + size_of_val(&*self.dither)
+        let Dither { of_rows, of_activations } = &self.dither;
+        self.codes.len()
+            + self.bits.len()
+            + size_of_val(&*self.steps)
+            + size_of_val(&*self.offsets)
+            + size_of_val(&**of_rows)
+            + size_of_val(&**of_activations)
     }
 
     /// Bytes that [`Self::scores`] reads, however many tokens there are.
@@ -161,71 +225,86 @@ impl CompactRows {
 
     /// Writes approximations of all products `w . x` of some tokens to `scores`, `[tokens, rows]`, and what is known of
     /// each block of them to `blocks`, `[tokens, score_blocks]`: `x` is `[tokens, cols]`, and `tokens` has room for what is
-    /// read of them. [`SplitActivations::margin`] says how far scores may be from the products.
+    /// read of them. [`RoundedActivations::margin`] says how far scores may be from the products.
     pub fn scores(
         &self,
         pool: &ThreadPool,
         kernel: &TernaryKernel,
         x: &[f32],
-        tokens: &mut [SplitActivations],
+        tokens: &mut [RoundedActivations],
         scores: &mut [f32],
         blocks: &mut [ScoreBlock],
     ) {
-        /// Rows whose sums are held at a time, and whose codes stay in a cache for all tokens.
-        const ROWS: usize = SCORE_BLOCK;
         let expected = [self.cols, self.rows, self.score_blocks()].map(|len| tokens.len() * len);
         assert_eq!([x.len(), scores.len(), blocks.len()], expected, "tokens are rows of each");
         for (token, x) in tokens.iter_mut().zip(x.chunks_exact(self.cols)) {
-            token.fill(x, &self.dither, self.row_bytes * GROUPS);
+            token.fill(x, &self.dither, self.norm);
         }
         let tokens = &*tokens;
-        let row_bytes = LINES * self.row_bytes;
         let out = (DisjointSlice::new(scores), DisjointSlice::new(blocks));
-        pool.split(self.rows, ROWS, |range| {
-            for start in range.clone().step_by(ROWS) {
-                let end = range.end.min(start + ROWS);
-                let codes = &self.codes[start * row_bytes..end * row_bytes];
-                let (several, single) = tokens.as_chunks::<TOGETHER>();
-                for (index, several) in several.iter().enumerate() {
-                    let mut sums = [[0; TOGETHER]; ROWS];
-                    let halves = several.each_ref().map(SplitActivations::halves);
-                    let sums = &mut sums[..end - start];
-                    kernel.octal_products_together(codes, row_bytes, &halves, sums);
-                    self.store(several, sums, index * TOGETHER, start, &out);
-                }
-                for (index, token) in single.iter().enumerate() {
-                    let mut sums = [[0]; ROWS];
-                    let sums = &mut sums[..end - start];
-                    kernel.octal_products(codes, row_bytes, token.halves(), sums);
-                    let index = several.len() * TOGETHER + index;
-                    self.store(std::array::from_ref(token), sums, index, start, &out);
-                }
+        pool.split(self.rows, SCORE_BLOCK, |range| {
+            for start in range.clone().step_by(SCORE_BLOCK) {
+                self.score_block(kernel, tokens, start..range.end.min(start + SCORE_BLOCK), &out);
             }
         });
     }
 
-    /// Writes the scores that the sums of a block of rows, those from `row` on, stand for, of tokens from `token` on.
-    #[expect(unsafe_code, reason = "threads write disjoint blocks of scores")]
-    fn store<const TOKENS: usize>(
+    /// The scores of all tokens and one block of rows, whose codes stay in a cache meanwhile.
+    fn score_block(
         &self,
-        tokens: &[SplitActivations; TOKENS],
-        sums: &[[i64; TOKENS]],
-        token: usize,
-        row: usize,
-        (scores, blocks): &(DisjointSlice<'_, f32>, DisjointSlice<'_, ScoreBlock>),
+        kernel: &TernaryKernel,
+        tokens: &[RoundedActivations],
+        rows: Range<usize>,
+        out: &Out<'_>,
     ) {
-        let steps = &self.steps[row..row + sums.len()];
-        for (index, split) in tokens.iter().enumerate() {
-            let first = (token + index) * self.rows + row;
-            // SAFETY: ranges of rows are disjoint, and so are those of tokens.
-            let scores = unsafe { scores.part(first..first + sums.len()) };
-            for ((score, sum), step) in scores.iter_mut().zip(sums).zip(steps) {
-                *score = ((sum[index] as f64 - split.offset) * split.unit) as f32 * step;
+        let (codes, row_bytes, len) = (self.codes_of(&rows), LINES * self.row_bytes, rows.len());
+        let mut sums = [[0; SCORE_BLOCK]; TOGETHER];
+        for (chunk, first) in tokens.chunks(TOGETHER).zip((0..).step_by(TOGETHER)) {
+            if chunk.len() >= FEWEST_TOGETHER && !chunk.iter().any(RoundedActivations::is_wide) {
+                // What is missing of a chunk is its first token once more.
+                let x = std::array::from_fn(|i| chunk.get(i).unwrap_or(&chunk[0]).bytes());
+                let mut places = sums.each_mut().map(|sums| &mut sums[..len]);
+                kernel.octal_products_together(codes, row_bytes, &x, &mut places);
+                for (token, (index, sums)) in chunk.iter().zip((first..).zip(places)) {
+                    self.store(token, index, &rows, sums.iter().map(|sum| *sum as f32), out);
+                }
+                continue;
             }
-            let block = ScoreBlock::new(scores, steps, split.margin.map_or(f32::NAN, |margin| margin.score));
-            // SAFETY: every block is one range of rows.
-            unsafe { blocks.write((token + index) * self.score_blocks() + row / SCORE_BLOCK, block) };
+            for (token, index) in chunk.iter().zip(first..) {
+                let [high, low, ..] = &mut sums;
+                let (high, low) = (&mut high[..len], &mut low[..len]);
+                if token.is_wide() {
+                    kernel.octal_products_wide(codes, row_bytes, &token.halves(), &mut [high, low]);
+                    let sums = high.iter().zip(low).map(|(high, low)| 256.0 * *high as f32 + *low as f32);
+                    self.store(token, index, &rows, sums, out);
+                } else {
+                    kernel.octal_products(codes, row_bytes, token.bytes(), low);
+                    self.store(token, index, &rows, low.iter().map(|sum| *sum as f32), out);
+                }
+            }
         }
+    }
+
+    /// Writes the scores that the sums of a block of rows stand for, of the token at `index` of the batch.
+    #[expect(unsafe_code, reason = "threads write disjoint blocks of scores")]
+    fn store(
+        &self,
+        token: &RoundedActivations,
+        index: usize,
+        rows: &Range<usize>,
+        sums: impl Iterator<Item = f32>,
+        (scores, blocks): &Out<'_>,
+    ) {
+        let (steps, offsets) = (&self.steps[rows.clone()], &self.offsets[rows.clone()]);
+        let first = index * self.rows + rows.start;
+        // SAFETY: ranges of rows are disjoint, and so are those of tokens.
+        let scores = unsafe { scores.part(first..first + rows.len()) };
+        for ((score, sum), (step, offset)) in scores.iter_mut().zip(sums).zip(steps.iter().zip(offsets)) {
+            *score = token.steps(sum, *offset) * step;
+        }
+        let block = ScoreBlock::new(scores, steps, token.margin().map_or(f32::NAN, |margin| margin.score));
+        // SAFETY: every block is one range of rows.
+        unsafe { blocks.write(index * self.score_blocks() + rows.start / SCORE_BLOCK, block) };
     }
 
     /// The most that the products of `rows` can be above or below their scores: infinite, or no number, for a row that
@@ -234,65 +313,45 @@ impl CompactRows {
         self.steps[rows].iter().map(move |step| step * margin.score)
     }
 
-    /// A better approximation than `score`, that of `row` for the activations in `split`, and its distance.
+    /// A better approximation than `score`, that of `row` for the activations of `token`, and its distance.
     pub fn refined(
         &self,
         kernel: &TernaryKernel,
-        split: &SplitActivations,
+        token: &RoundedActivations,
         margin: Margin,
         row: usize,
         score: f32,
     ) -> (f32, f32) {
         let bits = &self.bits[row * self.row_bytes..][..self.row_bytes];
-        let set = kernel.bit_product(bits, split.halves());
-        let steps = (set as f64 / 2.0 - split.total as f64 / 4.0) * split.unit;
-        (score + steps as f32 * self.steps[row], self.steps[row] * margin.refined)
+        let steps = token.steps_of_bits(|x| kernel.bit_product(bits, x));
+        (score + steps * self.steps[row], self.steps[row] * margin.refined)
     }
 }
 
-impl SplitActivations {
-    fn halves(&self) -> Halves<'_> {
-        [&self.high, &self.low]
-    }
-
-    /// How far scores may be from the products; `None` when the token was not finite, and its scores say nothing.
-    pub fn margin(&self) -> Option<Margin> {
-        self.margin
-    }
-
-    /// Rounds `x` to 16 bits, padded with zeros; to nothing but zeros when it is not finite.
-    fn fill(&mut self, x: &[f32], dither: &[f32], padded: usize) {
-        let is_finite = x.iter().all(|x| x.is_finite());
-        let largest = x.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-        let unit = f64::from(largest.max(f32::MIN_POSITIVE) / LARGEST_X);
-        self.high.clear();
-        self.low.clear();
-        let (mut offset, mut total) = (0.0, 0);
-        for (x, u) in x.iter().zip(dither).take(if is_finite { x.len() } else { 0 }) {
-            let integer = (f64::from(*x) / unit).round() as i32;
-            let high = (integer + 128) >> 8;
-            self.high.push(high as i8);
-            self.low.push((integer - 256 * high) as i8);
-            total += i64::from(integer);
-            offset += f64::from(integer) * f64::from(CENTRE + u);
-        }
-        self.high.resize(padded, 0);
-        self.low.resize(padded, 0);
-        (self.unit, self.total, self.offset) = (unit, total, offset);
-        self.margin = is_finite.then(|| Margin::new(x, unit));
+impl Dither {
+    /// Of `cols` columns, that of activations as long as their bytes.
+    fn new(cols: usize, padded: usize) -> Self {
+        const SEEDS: [u64; 2] = [0x0b17_0e75, 0x0b17_0ac7];
+        let [of_rows, of_activations] =
+            SEEDS.map(|seed| (0..cols as u64).map(move |col| uniform(seed, col) - 0.5));
+        let mut of_activations: Vec<i8> = of_activations.map(|v| (256.0 * v).floor() as i8).collect();
+        of_activations.resize(padded, 0);
+        Self { of_rows: of_rows.collect(), of_activations }
     }
 }
 
-impl Margin {
-    /// Of activations `x` that were rounded to multiples of `unit`.
-    fn new(x: &[f32], unit: f64) -> Self {
-        let norm = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-        let rounding_of_x = 0.5 * unit * x.len() as f64 * f64::from(CENTRE + 0.5);
-        // The last term: float32 sums of products of up to 4 steps, in the approximation and in the product itself.
-        let margin = |deviations: f64| ((deviations + 0.02) * norm + rounding_of_x) as f32;
-        let deviations = f64::from(DEVIATIONS);
-        Self { score: margin(deviations), refined: margin(deviations / 2.0) }
-    }
+/// The most that `|w'|` can be, in steps.
+fn norm_in_steps(floats: &FloatKernels, values: &[f32], step: f32) -> f32 {
+    /// For what float32 loses of the squares.
+    const SLACK: f32 = 1.001;
+    let cols = (values.len() as f32).sqrt();
+    // Squares of other values could be 0 or infinite.
+    let of_values = if (1e-12..1e12).contains(&step) {
+        SLACK * floats.dot_f32(values, values).sqrt() / step
+    } else {
+        LARGEST * cols
+    };
+    of_values + 0.5 * cols
 }
 
 /// Packs one row into `codes` and `bits`, which are zeros, and returns its step. `scratch` is room for the padded row.
@@ -329,12 +388,6 @@ fn pack(
     step
 }
 
-/// Uniform in [-1/2, 1/2), the same in every process.
-fn dither(cols: usize) -> Vec<f32> {
-    const SEED: u64 = 0x0b17_0e75;
-    (0..cols as u64).map(|col| uniform(SEED, col) - 0.5).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use bitnet_core::Isa;
@@ -346,7 +399,8 @@ mod tests {
         let pool = ThreadPool::new(2).unwrap();
         let floats = FloatKernels::new(Isa::Scalar).unwrap();
         let read_row = |row: usize, out: &mut [f32]| out.copy_from_slice(&w[row * cols..][..cols]);
-        CompactRows::new(&pool, &floats, (rows, cols), read_row, |_| {}).unwrap().unwrap()
+        let kernel = TernaryKernel::new(Isa::Scalar).unwrap();
+        CompactRows::new(&pool, &floats, &kernel, (rows, cols), read_row, |_| {}).unwrap().unwrap()
     }
 
     /// Approximations of every product with their distances.
@@ -356,12 +410,12 @@ mod tests {
     fn scores(isa: Isa, rows: &CompactRows, x: &[f32]) -> Option<[Bounds; 2]> {
         let mut scores = vec![0.0; rows.rows()];
         let kernel = TernaryKernel::new(isa).unwrap();
-        let mut split = [SplitActivations::default()];
+        let mut rounded = [RoundedActivations::default()];
         let mut blocks = vec![ScoreBlock::default(); rows.score_blocks()];
-        rows.scores(&ThreadPool::new(2).unwrap(), &kernel, x, &mut split, &mut scores, &mut blocks);
-        let [split] = split;
-        let margin = split.margin()?;
-        let refined = |(row, score): (usize, &f32)| rows.refined(&kernel, &split, margin, row, *score);
+        rows.scores(&ThreadPool::new(2).unwrap(), &kernel, x, &mut rounded, &mut scores, &mut blocks);
+        let [rounded] = rounded;
+        let margin = rounded.margin()?;
+        let refined = |(row, score): (usize, &f32)| rows.refined(&kernel, &rounded, margin, row, *score);
         let refined = scores.iter().enumerate().map(refined).collect();
         let distances = rows.distances(margin, 0..rows.rows());
         Some([scores.iter().copied().zip(distances).collect(), refined])
@@ -376,7 +430,12 @@ mod tests {
                 prop::collection::vec(-3.0_f32..3.0, rows * cols),
                 prop::collection::vec(-50.0_f32..50.0, cols),
             )),
+            outlier in prop::option::of(-1e5_f32..1e5),
         ) {
+            let mut x = x;
+            if let Some(outlier) = outlier {
+                x[cols / 2] = outlier;
+            }
             let compact = compact(rows, cols, &w);
             let expected = scores(Isa::Scalar, &compact, &x).unwrap();
             for isa in Isa::available() {
@@ -417,27 +476,30 @@ mod tests {
     fn tokens_together_have_the_scores_they_have_alone() {
         let (rows, cols, tokens) = (150, 700, 11);
         let w: Vec<f32> = (0..rows * cols).map(|i| (i * 7919 % 1009) as f32 / 504.0 - 1.0).collect();
-        let x: Vec<f32> = (0..tokens * cols).map(|i| (i * 31 % 97) as f32 - 48.0).collect();
+        let mut x: Vec<f32> = (0..tokens * cols).map(|i| (i * 31 % 97) as f32 - 48.0).collect();
+        // One of the last, so that the first are computed together.
+        x[9 * cols] = 1e5;
         let compact = compact(rows, cols, &w);
         let (pool, kernel) =
             (ThreadPool::new(2).unwrap(), TernaryKernel::new(Isa::selected().unwrap()).unwrap());
-        let mut splits = vec![SplitActivations::default(); tokens];
+        let mut rounded = vec![RoundedActivations::default(); tokens];
         let mut together = vec![0.0; tokens * rows];
         let mut blocks = vec![ScoreBlock::default(); tokens * compact.score_blocks()];
-        compact.scores(&pool, &kernel, &x, &mut splits, &mut together, &mut blocks);
+        compact.scores(&pool, &kernel, &x, &mut rounded, &mut together, &mut blocks);
         let mut blocks = blocks.chunks_exact(compact.score_blocks());
         for (token, (x, together)) in x.chunks_exact(cols).zip(together.chunks_exact(rows)).enumerate() {
-            let (mut split, mut alone) = ([SplitActivations::default()], vec![0.0; rows]);
+            let (mut alone_rounded, mut alone) = ([RoundedActivations::default()], vec![0.0; rows]);
             let mut blocks_alone = vec![ScoreBlock::default(); compact.score_blocks()];
-            compact.scores(&pool, &kernel, x, &mut split, &mut alone, &mut blocks_alone);
+            compact.scores(&pool, &kernel, x, &mut alone_rounded, &mut alone, &mut blocks_alone);
             assert_eq!(together, alone);
             assert_eq!(blocks.next().unwrap(), blocks_alone);
-            let margin = split[0].margin().unwrap().score;
+            let margin = alone_rounded[0].margin().unwrap().score;
             let steps = compact.steps.chunks(SCORE_BLOCK);
             for ((block, scores), steps) in blocks_alone.iter().zip(alone.chunks(SCORE_BLOCK)).zip(steps) {
                 assert_eq!(*block, ScoreBlock::new(scores, steps, margin));
             }
-            assert_eq!(splits[token].margin(), split[0].margin());
+            assert_eq!(rounded[token].margin(), alone_rounded[0].margin());
+            assert_eq!(rounded[token].is_wide(), token == 9);
         }
     }
 

@@ -120,6 +120,13 @@ def convert(
     gguf: str = "",
     threads: int | None = None,
 ) -> dict[str, Any]: ...
+def merge(
+    models: Sequence[str | PathLike[str]],
+    destination: str | PathLike[str],
+    *,
+    weights: Sequence[float] | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]: ...
 def verify(
     model: str | PathLike[str] | None = None,
     against: str | PathLike[str] | None = None,

@@ -35,6 +35,18 @@ fn a_model_goes_round_and_verifies_against_itself() {
 }
 
 #[test]
+fn a_model_merged_with_itself_is_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    printed(&["convert", &tiny(), &path("a"), "--to", "bf16", "--threads", "1"]);
+    let report =
+        printed(&["merge", &path("a"), &path("a"), "-o", &path("b"), "--weights", "1,3", "--threads", "1"]);
+    assert!(report.contains("28 of them ternary"), "{report}");
+    let weights = |name| std::fs::read(Path::new(&path(name)).join("model.safetensors")).unwrap();
+    assert!(weights("a") == weights("b"));
+}
+
+#[test]
 fn a_broken_model_fails_and_says_why() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
@@ -70,6 +82,9 @@ fn refusals_are_one_line_and_leave_nothing() {
         (&["convert", &tiny(), "x", "--shard-size", "5XB"], 2, "a size like 5GB"),
         (&["convert", &tiny(), "x", "--shard-size", "0"], 2, "a size like 5GB"),
         (&["convert", &tiny(), "x", "--head", "q8_0"], 2, "--head must be f16 or bf16"),
+        (&["merge", &tiny(), &tiny(), "-o", "x"], 1, "merge the float masters"),
+        (&["merge", &tiny(), "-o", "x"], 2, "2 values required"),
+        (&["merge", &tiny(), &tiny(), "-o", "x", "--weights", "1,-1"], 2, "a sum above 0"),
         (&["verify", "/no/such/model"], 1, "no such model"),
         (&["verify", &tiny(), "--against", "/no/such/model"], 1, "no such model"),
     ] {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use bitnet_core::ThreadPool;
-use bitnet_inference::convert::{ConvertOptions, Converted, HeadType, Target, convert};
+use bitnet_core::{DType, Tensor, ThreadPool};
+use bitnet_inference::checkpoint::Stored;
+use bitnet_inference::convert::{ConvertOptions, Converted, HeadType, Target, convert, merge, to_master};
 use bitnet_inference::{Checkpoint, Error, LoadOptions, LoadedModel, Message, Model};
 
 /// Codes and the scale of every ternary matrix, by name.
@@ -358,4 +359,60 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
 fn converts_for_a_test() {
     let Some(there) = std::env::var_os("CONVERT_TO") else { return };
     println!("{}", try_convert(&tiny(), Path::new(&there), &options("hf")).unwrap_err());
+}
+
+fn plain(checkpoint: &Checkpoint, name: &str) -> Tensor {
+    match checkpoint.tensor(name).unwrap() {
+        Some(Stored::Plain(tensor)) => tensor,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// The master of bitnet-tiny with other numbers, `f(number, index)`, and its tensor `left_out` missing.
+fn master(f: impl Fn(f32, usize) -> f32, left_out: Option<&str>) -> Checkpoint {
+    let master = to_master(&Checkpoint::open(&tiny()).unwrap(), &pool()).unwrap();
+    let mut tensors = BTreeMap::new();
+    for name in master.tensor_names().filter(|name| Some(*name) != left_out) {
+        let tensor = plain(&master, name);
+        let values: Vec<f32> =
+            tensor.to_f32().unwrap().into_iter().enumerate().map(|(i, value)| f(value, i)).collect();
+        let changed = Tensor::from_vec(values, tensor.dims()).unwrap().to_dtype(tensor.dtype()).unwrap();
+        tensors.insert(name.to_owned(), changed);
+    }
+    let names = ["config.json", "tokenizer.json"];
+    let files = names.map(|name| (name.to_owned(), master.file(name).unwrap().unwrap()));
+    Checkpoint::from_memory("master", files.into(), tensors)
+}
+
+#[test]
+fn models_merge_into_their_weighted_mean() {
+    let shift = |value: f32, i: usize| value + ((i % 7) as f32 - 3.0) * 0.01;
+    let models = [master(|value, _| value, None), master(shift, None)];
+    let merged = merge(&models, Some(&[1.0, 3.0]), &pool()).unwrap();
+    let names: Vec<&str> = merged.tensor_names().collect();
+    assert_eq!(names, models[0].tensor_names().collect::<Vec<_>>());
+    for name in names {
+        let [a, b] = models.each_ref().map(|model| plain(model, name).to_f32().unwrap());
+        let mean: Vec<f32> = a.iter().zip(&b).map(|(a, b)| 0.25 * a + 0.75 * b).collect();
+        let dtype = plain(&models[0], name).dtype();
+        assert_ne!(dtype, DType::U8);
+        let len = mean.len();
+        let expected = Tensor::from_vec(mean, [len]).unwrap().to_dtype(dtype).unwrap();
+        assert_eq!(plain(&merged, name).dtype(), dtype);
+        assert_eq!(plain(&merged, name).to_f32().unwrap(), expected.to_f32().unwrap(), "{name}");
+    }
+    let same = merge(&[master(shift, None), master(shift, None)], None, &pool()).unwrap();
+    assert!(same.tensor_names().all(|name| **plain(&same, name).data() == **plain(&models[1], name).data()));
+}
+
+#[test]
+fn what_has_no_mean_is_refused() {
+    let packed = Checkpoint::open(&tiny()).unwrap();
+    let whole = || master(|value, _| value, None);
+    let refused = |models: &[Checkpoint]| merge(models, None, &pool()).unwrap_err().to_string();
+    assert!(refused(&[whole(), packed]).contains("merge the float masters"));
+    assert!(refused(&[whole()]).contains("at least two"));
+    let missing = "model.norm.weight";
+    let error = refused(&[whole(), master(|value, _| value, Some(missing))]);
+    assert!(error.contains(missing), "{error}");
 }

@@ -11,6 +11,7 @@ mod eval;
 mod failure;
 mod inspect;
 mod interrupt;
+mod merge;
 mod output;
 mod quantize;
 mod run;
@@ -49,6 +50,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Eval(args) => eval::eval(args),
         Command::Bench(args) => bench::bench(args),
         Command::Convert(args) => convert::convert(args),
+        Command::Merge(args) => merge::merge(args),
         Command::Verify(args) => verify::verify(args),
         Command::Quantize(args) => quantize::quantize(args),
         Command::Train(args) => train::train(&args),

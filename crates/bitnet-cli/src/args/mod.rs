@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use self::generate::{BatchArgs, ChatArgs, RunArgs};
 pub(crate) use self::tools::{
-    BenchArgs, ConvertArgs, DoctorArgs, EvalArgs, InspectArgs, QuantizeArgs, VerifyArgs,
+    BenchArgs, ConvertArgs, DoctorArgs, EvalArgs, InspectArgs, MergeArgs, QuantizeArgs, VerifyArgs,
 };
 pub(crate) use self::train::{Init, TrainArgs};
 
@@ -62,6 +62,9 @@ pub(crate) enum Command {
     /// Write a model in another form, its ternary weights untouched
     #[command(after_help = CONVERT_EXAMPLES)]
     Convert(ConvertArgs),
+    /// Write the mean of several trained models, which can be better than each
+    #[command(after_help = MERGE_EXAMPLES)]
+    Merge(MergeArgs),
     /// Look for the mistakes that conversions make: exits with 1 when there is one
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
@@ -138,6 +141,13 @@ Examples:
 
 hf and hf-bitlinear are packed, with scales that multiply and that divide; bf16 holds float masters, those of the source
 or, of a source without, such that give the same codes and scales. What is at the destination is never written over.";
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  bitnet merge run-a/model run-b/model -o merged                          two runs from one model, with other seeds
+  bitnet merge ./master run-a/model run-b/model --weights 3,4,4 -o merged   with some of what they began with
+
+Models are float masters of one shape; every weight of the result is the weighted mean of theirs.";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:

@@ -146,6 +146,22 @@ pub(crate) struct ConvertArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct MergeArgs {
+    /// Float masters of one shape: folders or hub ids
+    #[arg(num_args = 2.., value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) models: Vec<String>,
+    /// How much each model counts, separated by commas; divided by their sum [default: all the same]
+    #[arg(long, value_name = "W", value_parser = number, value_delimiter = ',', allow_negative_numbers = true)]
+    pub(crate) weights: Option<Vec<f64>>,
+    /// The folder to write; nothing may be there yet
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Number of threads [default: the physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct VerifyArgs {
     /// A folder, a GGUF file, or a hub id like microsoft/bitnet-b1.58-2B-4T; without one the embedded bitnet-tiny
     #[arg(value_parser = NonEmptyStringValueParser::new())]

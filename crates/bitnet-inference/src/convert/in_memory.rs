@@ -17,6 +17,15 @@ use crate::{Checkpoint, Result};
 ///
 /// Errors: those of [`Model::load`] and [`refuse_unwritten`]; [`crate::Error::Lossy`] for weights that no master gives.
 pub fn to_master(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<Checkpoint> {
+    let (files, tensors) = master_parts(checkpoint, pool)?;
+    Ok(Checkpoint::from_memory(checkpoint.path(), files, tensors))
+}
+
+/// Files and tensors by their names.
+pub(super) type Parts = (BTreeMap<String, Buffer>, BTreeMap<String, Tensor>);
+
+/// What [`to_master`] makes a checkpoint of.
+pub(super) fn master_parts(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<Parts> {
     let model = Model::load(checkpoint, pool)?;
     refuse_unwritten(checkpoint, &model.config, Target::Hf(HfForm::Master))?;
     let Plan { tensors, files, .. } = Plan::new(checkpoint, &model, HfForm::Master, Types::default(), false)?;
@@ -26,5 +35,5 @@ pub fn to_master(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<Checkpoin
         named.insert(spec.name.clone(), Tensor::new(spec.dtype, spec.dims.clone(), bytes)?);
     }
     let files = files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes.into())).collect();
-    Ok(Checkpoint::from_memory(checkpoint.path(), files, named))
+    Ok((files, named))
 }

@@ -42,7 +42,7 @@ mod score_block;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bitnet_core::{Buffer, DisjointSlice, FloatKernels, Pages, ThreadPool};
+use bitnet_core::{Buffer, DisjointSlice, FloatKernels, Pages, ThreadPool, prefetch};
 
 pub use activations::{Margin, RoundedActivations};
 pub use score_block::{SCORE_BLOCK, ScoreBlock};
@@ -311,6 +311,12 @@ impl CompactRows {
     /// is not finite.
     pub fn distances(&self, margin: Margin, rows: Range<usize>) -> impl Iterator<Item = f32> {
         self.steps[rows].iter().map(move |step| step * margin.score)
+    }
+
+    /// Starts fetching what [`Self::refined`] reads of `row`.
+    pub fn prefetch_refined(&self, row: usize) {
+        let bits = &self.bits[row * self.row_bytes..][..self.row_bytes];
+        bits.chunks(LINE).for_each(|line| prefetch::near(line.as_ptr()));
     }
 
     /// A better approximation than `score`, that of `row` for the activations of `token`, and its distance.

@@ -63,8 +63,11 @@ pub(super) unsafe fn planes<V: Vector, const BITS: usize, const N: usize>(
                         let mut lines = [V::load(at); BITS];
                         for line in 0..BITS {
                             let at = at.add(line * LINE);
-                            prefetch::near(at.wrapping_add(NEAR));
-                            prefetch::far(at.wrapping_add(FAR));
+                            // Rows of bits are read here and there, and asked for by who knows where.
+                            if BITS == 3 {
+                                prefetch::near(at.wrapping_add(NEAR));
+                                prefetch::far(at.wrapping_add(FAR));
+                            }
                             lines[line] = V::load(at);
                         }
                         for group in 0..GROUPS {

@@ -13,7 +13,7 @@ use super::vector::Vector;
 use crate::packing::LINE;
 
 /// How many groups of rows ahead a row is asked for: for the first-level cache, and from memory.
-const NEAR_GROUPS: usize = 1;
+const NEAR_GROUPS: usize = 4;
 const FAR_GROUPS: usize = 8;
 
 /// Products of `N` rows at once. A type rather than a closure: a closure may be compiled apart from the function that

@@ -16,6 +16,9 @@ use super::compute::Compute;
 use super::head::{LARGEST_SHARE, seeds};
 use crate::backend::{Candidate, Choice, Cut};
 
+/// How many candidates ahead a row is asked for: few in memory are neighbours.
+const ROWS_AHEAD: usize = 8;
+
 /// Buffers of the choices of a batch, grown when there are more than before.
 #[derive(Debug, Default)]
 pub(super) struct Choices {
@@ -204,7 +207,9 @@ impl Answer {
         self.take_candidates(token, cut, search.compact, margin, level);
         self.refined = self.candidates.len();
         self.refine(search, pool, token, cut, margin, level);
-        each(pool, &mut self.candidates, 8, |candidate| candidate.logit = exact(candidate.id));
+        each(pool, &mut self.candidates, 8, |candidates| {
+            candidates.iter_mut().for_each(|candidate| candidate.logit = exact(candidate.id));
+        });
         self.rescored = self.candidates.len() + seeds;
         self.is_found = true;
     }
@@ -280,30 +285,36 @@ impl Answer {
         level: f32,
     ) {
         let Search { compute, compact, .. } = search;
-        each(pool, &mut self.candidates, 64, |Candidate { id, logit }| {
-            let id = *id as usize;
-            let (score, distance) =
-                compact.refined(&compute.ternary, token.rounded, margin, id, token.scores[id]);
-            *logit = cut.penalise(id, score + distance);
+        each(pool, &mut self.candidates, 64, |candidates| {
+            for index in 0..candidates.len() {
+                if let Some(later) = candidates.get(index + ROWS_AHEAD) {
+                    compact.prefetch_refined(later.id as usize);
+                }
+                let Candidate { id, logit } = &mut candidates[index];
+                let id = *id as usize;
+                let (score, distance) =
+                    compact.refined(&compute.ternary, token.rounded, margin, id, token.scores[id]);
+                *logit = cut.penalise(id, score + distance);
+            }
         });
         self.candidates.retain(|candidate| !is_below(candidate.logit, level));
     }
 }
 
-/// Calls `job` for every candidate, with the threads of `pool` where there is one.
+/// Calls `job` for parts of the candidates, with the threads of `pool` where there is one.
 #[expect(unsafe_code, reason = "threads write disjoint candidates")]
 fn each(
     pool: Option<&ThreadPool>,
     candidates: &mut [Candidate],
     grain: usize,
-    job: impl Fn(&mut Candidate) + Sync,
+    job: impl Fn(&mut [Candidate]) + Sync,
 ) {
-    let Some(pool) = pool else { return candidates.iter_mut().for_each(job) };
+    let Some(pool) = pool else { return job(candidates) };
     let len = candidates.len();
     let shared = DisjointSlice::new(candidates);
     pool.split(len, grain, |range: Range<usize>| {
         // SAFETY: ranges of a split are disjoint.
-        unsafe { shared.part(range) }.iter_mut().for_each(&job);
+        job(unsafe { shared.part(range) });
     });
 }
 

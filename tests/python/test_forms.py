@@ -103,7 +103,7 @@ def test_a_model_that_does_not_load_is_a_check_that_failed(tmp_path: Path, tiny:
 def test_merge_writes_the_mean_of_masters(tiny: Path, tmp_path: Path) -> None:
     bn.convert(tiny, tmp_path / "a", to="bf16")
     merged = bn.merge([tmp_path / "a", tmp_path / "a"], tmp_path / "b", weights=[1, 3], threads=1)
-    assert merged["to"] == "bf16" and merged["ternary"] == 28
+    assert (merged["to"], merged["ternary"]) == ("bf16", 28)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
     assert weights[0] == weights[1]
     for models, weights_of, error in [

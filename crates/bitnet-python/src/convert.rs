@@ -64,13 +64,13 @@ pub(crate) fn convert<'py>(
 /// CheckpointError for packed models and those of another shape or tokenizer, OptionError.
 #[pyfunction]
 #[pyo3(signature = (models, destination, *, weights = None, threads = None))]
-pub(crate) fn merge<'py>(
-    py: Python<'py>,
+pub(crate) fn merge(
+    py: Python<'_>,
     models: Vec<PathBuf>,
     destination: PathBuf,
     weights: Option<Vec<f64>>,
     threads: Option<i64>,
-) -> Result<Bound<'py, PyDict>, Failure> {
+) -> Result<Bound<'_, PyDict>, Failure> {
     let models = models.into_iter().map(model_name).collect::<Result<Vec<_>, _>>()?;
     let threads = threads_or_default(threads)?;
     let converted = py.detach(move || {

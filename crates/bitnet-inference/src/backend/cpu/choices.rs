@@ -208,7 +208,9 @@ impl Answer {
         self.refined = self.candidates.len();
         self.refine(search, pool, token, cut, margin, level);
         each(pool, &mut self.candidates, 8, |candidates| {
-            candidates.iter_mut().for_each(|candidate| candidate.logit = exact(candidate.id));
+            for candidate in candidates {
+                candidate.logit = exact(candidate.id);
+            }
         });
         self.rescored = self.candidates.len() + seeds;
         self.is_found = true;

@@ -67,6 +67,7 @@ __all__ = [
     "measure_error",
     "memory_stats",
     "memory_trim",
+    "merge",
     "new_embedding",
     "new_linear",
     "new_rms_norm",

@@ -84,6 +84,7 @@ fn refusals_are_one_line_and_leave_nothing() {
         (&["convert", &tiny(), "x", "--head", "q8_0"], 2, "--head must be f16 or bf16"),
         (&["merge", &tiny(), &tiny(), "-o", "x"], 1, "merge the float masters"),
         (&["merge", &tiny(), "-o", "x"], 2, "2 values required"),
+        (&["merge", "-o", "x"], 2, "required arguments were not provided: <MODEL> <MODEL>"),
         (&["merge", &tiny(), &tiny(), "-o", "x", "--weights", "1,-1"], 2, "a sum above 0"),
         (&["verify", "/no/such/model"], 1, "no such model"),
         (&["verify", &tiny(), "--against", "/no/such/model"], 1, "no such model"),

@@ -148,7 +148,7 @@ pub(crate) struct ConvertArgs {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct MergeArgs {
     /// Float masters of one shape: folders or hub ids
-    #[arg(num_args = 2.., value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(required = true, num_args = 2.., value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) models: Vec<String>,
     /// How much each model counts, separated by commas; divided by their sum [default: all the same]
     #[arg(long, value_name = "W", value_parser = number, value_delimiter = ',', allow_negative_numbers = true)]

@@ -17,18 +17,17 @@ use crate::{Checkpoint, Result};
 ///
 /// Errors: those of [`Model::load`] and [`refuse_unwritten`]; [`crate::Error::Lossy`] for weights that no master gives.
 pub fn to_master(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<Checkpoint> {
-    let (files, tensors) = master_parts(checkpoint, pool)?;
+    let (files, tensors) = master_parts(checkpoint, &Model::load(checkpoint, pool)?)?;
     Ok(Checkpoint::from_memory(checkpoint.path(), files, tensors))
 }
 
 /// Files and tensors by their names.
 pub(super) type Parts = (BTreeMap<String, Buffer>, BTreeMap<String, Tensor>);
 
-/// What [`to_master`] makes a checkpoint of.
-pub(super) fn master_parts(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<Parts> {
-    let model = Model::load(checkpoint, pool)?;
+/// What [`to_master`] makes a checkpoint of, whose model is loaded.
+pub(super) fn master_parts(checkpoint: &Checkpoint, model: &Model) -> Result<Parts> {
     refuse_unwritten(checkpoint, &model.config, Target::Hf(HfForm::Master))?;
-    let Plan { tensors, files, .. } = Plan::new(checkpoint, &model, HfForm::Master, Types::default(), false)?;
+    let Plan { tensors, files, .. } = Plan::new(checkpoint, model, HfForm::Master, Types::default(), false)?;
     let mut named = BTreeMap::new();
     for (index, spec) in tensors.specs.iter().enumerate() {
         let bytes = Buffer::from(tensors.bytes(index)?.into_owned());

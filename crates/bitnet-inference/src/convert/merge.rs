@@ -19,9 +19,11 @@ use crate::{Checkpoint, Error, Result};
 pub fn merge(checkpoints: &[Checkpoint], weights: Option<&[f64]>, pool: &ThreadPool) -> Result<Checkpoint> {
     let shares = shares(weights, checkpoints.len())?;
     let [first, others @ ..] = checkpoints else { unreachable!("there are at least two") };
-    checkpoints.iter().try_for_each(|checkpoint| refuse_ternary(checkpoint, pool))?;
-    others.iter().try_for_each(|other| refuse_other(first, other))?;
-    let (files, mut tensors) = master_parts(first, pool)?;
+    let model = load(first, pool)?;
+    for other in others {
+        refuse_other((first, &model.config), (other, &load(other, pool)?.config))?;
+    }
+    let (files, mut tensors) = master_parts(first, &model)?;
     for (name, tensor) in &mut tensors {
         let mut sum = tensor.to_dtype(DType::F32)?.mul(shares[0])?;
         for (other, share) in others.iter().zip(&shares[1..]) {
@@ -49,23 +51,26 @@ fn shares(weights: Option<&[f64]>, models: usize) -> Result<Vec<f32>> {
     Ok(weights.iter().map(|weight| (weight / sum) as f32).collect())
 }
 
-/// Errors: [`Error::Checkpoint`] for weights that are ternary already: their mean is not.
-fn refuse_ternary(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<()> {
-    if Model::load(checkpoint, pool)?.stored == WeightForm::Master {
-        return Ok(());
+/// Errors: those of [`Model::load`]; [`Error::Checkpoint`] for weights that are ternary already: their mean is not.
+fn load(checkpoint: &Checkpoint, pool: &ThreadPool) -> Result<Model> {
+    let model = Model::load(checkpoint, pool)?;
+    if model.stored == WeightForm::Master {
+        return Ok(model);
     }
     let fact = "holds ternary weights, whose mean is not ternary; merge the float masters";
     Err(Error::checkpoint(checkpoint.path(), fact))
 }
 
 /// Errors: [`Error::Checkpoint`] for models that compute something else with the same tensors.
-fn refuse_other(first: &Checkpoint, other: &Checkpoint) -> Result<()> {
-    let shape = |checkpoint| -> Result<_> {
-        let c = ModelConfig::read(checkpoint)?;
+fn refuse_other(
+    (first, config_of_first): (&Checkpoint, &ModelConfig),
+    (other, config_of_other): (&Checkpoint, &ModelConfig),
+) -> Result<()> {
+    let shape = |c: &ModelConfig| {
         let numbers = (c.layers, c.heads, c.kv_heads, c.rms_norm_eps.to_bits(), c.rope_theta.to_bits());
-        Ok((c.architecture.name, c.activation, numbers))
+        (c.architecture.name, c.activation, numbers)
     };
-    if shape(first)? != shape(other)? {
+    if shape(config_of_first) != shape(config_of_other) {
         let fact = format!("is not of the shape of {}", first.path().display());
         return Err(Error::checkpoint(other.path(), fact));
     }

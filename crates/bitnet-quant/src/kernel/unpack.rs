@@ -10,6 +10,10 @@ use crate::packing::{LINE, Packing};
 use crate::ternary::CODES_PER_BYTE;
 use crate::{Order, PackedMatrix, TernaryMatrix};
 
+/// Digits of a byte, by which the functions here know the packing.
+const BITS2: usize = Packing::Bits2.digits();
+const BASE3: usize = Packing::Base3.digits();
+
 /// What tiles are unpacked from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TileSource<'a> {
@@ -90,8 +94,8 @@ pub(super) unsafe fn unpack<V: Vector>(
         match source {
             TileSource::Checkpoint(w) => checkpoint(w, row, cols, blocks, tile),
             TileSource::Packed(w) => match w.packing() {
-                Packing::Bits2 => packed::<V, 4>(w, row, &cols, blocks, tile),
-                Packing::Base3 => packed::<V, 5>(w, row, &cols, blocks, tile),
+                Packing::Bits2 => packed::<V, BITS2>(w, row, &cols, blocks, tile),
+                Packing::Base3 => packed::<V, BASE3>(w, row, &cols, blocks, tile),
             },
         }
     }
@@ -250,9 +254,9 @@ unsafe fn digits<V: Vector, const DIGITS: usize>(line: &[u8], tile: &mut [u8], s
             let mut bytes = V::load(line);
             for digit in 0..DIGITS {
                 if digit < count {
-                    digit_of::<V, DIGITS>(bytes, if DIGITS == 4 { digit } else { 0 })
-                        .store(tile.add(digit * stride));
-                    if DIGITS == 5 {
+                    let codes = if DIGITS == BITS2 { bytes.low_pair(digit) } else { bytes.top_trit() };
+                    codes.store(tile.add(digit * stride));
+                    if DIGITS == BASE3 {
                         bytes = bytes.triple();
                     }
                 }
@@ -261,7 +265,7 @@ unsafe fn digits<V: Vector, const DIGITS: usize>(line: &[u8], tile: &mut [u8], s
     }
 }
 
-/// The codes of one digit: two bits of each byte where there are four digits, and base 3 where there are five.
+/// The codes of one digit.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
@@ -269,7 +273,7 @@ unsafe fn digits<V: Vector, const DIGITS: usize>(line: &[u8], tile: &mut [u8], s
 unsafe fn digit_of<V: Vector, const DIGITS: usize>(mut bytes: V, digit: usize) -> V {
     // SAFETY: by the contract.
     unsafe {
-        if DIGITS == Packing::Bits2.digits() {
+        if DIGITS == BITS2 {
             return bytes.low_pair(digit);
         }
         for _ in 0..digit {

@@ -88,6 +88,7 @@ impl Vector for Avx512Vnni {
     unsafe fn total(sum: Self::Sum) -> i32 {
         unsafe { _mm512_reduce_add_epi32(sum) }
     }
+
     #[inline(always)]
     unsafe fn total_of([a, b, c, d]: [Self::Sum; 4]) -> i32 {
         unsafe { Self::total(_mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d))) }

@@ -76,6 +76,7 @@ impl Vector for AvxVnni {
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
         }
     }
+
     #[inline(always)]
     unsafe fn total_of([a, b, c, d]: [Self::Sum; 4]) -> i32 {
         unsafe { Self::total(_mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d))) }

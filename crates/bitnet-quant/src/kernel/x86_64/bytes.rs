@@ -99,8 +99,8 @@ macro_rules! bytes {
         }
     };
     ($bytes:literal, $load:ident, $store:ident, $bytes_of:ident, $words_of:ident, $up:ident, $down:ident, $and:ident,
-     $or:ident, $less:ident, $min:ident, $add:ident, $low_bytes:ident, $high_bytes:ident, $low_words:ident, $high_words:ident, $low_fours:ident, $high_fours:ident, $low_eights:ident,
-     $high_eights:ident) => {
+     $or:ident, $less:ident, $min:ident, $add:ident, $low_bytes:ident, $high_bytes:ident, $low_words:ident,
+     $high_words:ident, $low_fours:ident, $high_fours:ident, $low_eights:ident, $high_eights:ident) => {
         const BYTES: usize = $bytes;
 
         #[inline(always)]
